@@ -1,0 +1,177 @@
+//! The first trait: where Services and endpoints come from.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{EndpointSlice, HostAddress, Node, ObjectName, Service, ServiceCidr};
+
+/// Where Services, EndpointSlices and facts about the node come from.
+///
+/// A source lists everything that it has, says so with [`Update::Synced`], and then tells changes
+/// as they happen.
+/// Several sources run together: what one says concerns only its own objects, and when two bring
+/// the same object the engine keeps the first and names both in a warning.
+///
+/// # Contract
+///
+/// - `run` is called once and ends when `shutdown` is cancelled; it then returns `Ok`.
+/// - It waits for notifications; it does not poll.
+/// - What it cannot read is an error that it logs and survives: the last good state of the objects
+///   concerned stays. It returns an error only if it can never bring anything again.
+/// - Sending blocks while the engine is busy: that is the back-pressure.
+#[async_trait]
+pub trait ServiceSource: Send {
+    /// Runs until `shutdown`, sending what it sees to `updates`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the source cannot go on; the engine then ends, because a source that
+    /// is silent would let the node go stale unseen.
+    async fn run(
+        self: Box<Self>,
+        updates: UpdateSender,
+        shutdown: CancellationToken,
+    ) -> Result<(), SourceError>;
+}
+
+/// A source failed for good; the cause says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("source {source_name} cannot go on")]
+pub struct SourceError {
+    /// The name of the source, as in the registry.
+    pub source_name: SourceName,
+    /// What happened.
+    #[source]
+    pub cause: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What a source says. Everything is scoped to the source that says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// A complete list follows, up to the next [`Update::Synced`]: objects of this source that
+    /// are not named until then are removed at that moment, not before.
+    Reset,
+    /// This object exists and looks so.
+    Upsert(Object),
+    /// This object is gone. Removing what does not exist is no error.
+    Remove(ObjectId),
+    /// Everything that the source has was said since it began or since its last `Reset`.
+    Synced(Completeness),
+}
+
+/// Whether a list that ended is all that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completeness {
+    /// What was not listed does not exist.
+    Complete,
+    /// Something could not be read (a file that is broken at the start): what was listed is
+    /// served, and nothing that an earlier run left in the kernel is removed yet.
+    Partial,
+}
+
+/// One object as a source sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A Service.
+    Service(Service),
+    /// An EndpointSlice.
+    EndpointSlice(EndpointSlice),
+    /// A Node; the engine uses its own and ignores others.
+    Node(Node),
+    /// A ServiceCIDR.
+    ServiceCidr(ServiceCidr),
+    /// An address that an interface of this host carries.
+    HostAddress(HostAddress),
+}
+
+/// The identity of an [`Object`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectId {
+    /// A Service, by namespace and name.
+    Service(ObjectName),
+    /// An EndpointSlice, by namespace and name.
+    EndpointSlice(ObjectName),
+    /// A Node, by name.
+    Node(Arc<str>),
+    /// A ServiceCIDR, by name.
+    ServiceCidr(Arc<str>),
+    /// An address on an interface: the value is its own identity.
+    HostAddress(HostAddress),
+}
+
+impl Object {
+    /// The identity of this object.
+    #[must_use]
+    pub fn id(&self) -> ObjectId {
+        match self {
+            Self::Service(service) => ObjectId::Service(service.name.clone()),
+            Self::EndpointSlice(slice) => ObjectId::EndpointSlice(slice.name.clone()),
+            Self::Node(node) => ObjectId::Node(Arc::clone(&node.name)),
+            Self::ServiceCidr(cidr) => ObjectId::ServiceCidr(Arc::clone(&cidr.name)),
+            Self::HostAddress(address) => ObjectId::HostAddress(address.clone()),
+        }
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "Service {name}"),
+            Self::EndpointSlice(name) => write!(f, "EndpointSlice {name}"),
+            Self::Node(name) => write!(f, "Node {name}"),
+            Self::ServiceCidr(name) => write!(f, "ServiceCIDR {name}"),
+            Self::HostAddress(address) => {
+                write!(f, "address {} of {}", address.address, address.interface)
+            }
+        }
+    }
+}
+
+/// The name of a source, as in the registry: `static`, `host`, `mock`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceName(Arc<str>);
+
+impl SourceName {
+    /// Names a source.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The end of the engine's queue that a source holds.
+#[derive(Clone, Debug)]
+pub struct UpdateSender {
+    source: SourceName,
+    queue: mpsc::Sender<(SourceName, Update)>,
+}
+
+impl UpdateSender {
+    /// A sender for `source`; [`crate::engine`] makes one for each source.
+    #[must_use]
+    pub const fn new(source: SourceName, queue: mpsc::Sender<(SourceName, Update)>) -> Self {
+        Self { source, queue }
+    }
+
+    /// Sends one update, waiting while the engine is busy.
+    ///
+    /// Returns whether there still is an engine: a source ends when there is none.
+    pub async fn send(&self, update: Update) -> bool {
+        self.queue.send((self.source.clone(), update)).await.is_ok()
+    }
+
+    /// The name of the source that this sender was made for.
+    #[must_use]
+    pub const fn source(&self) -> &SourceName {
+        &self.source
+    }
+}
