@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::plan::NodePortAddresses;
 use crate::{
     backend::{LbBackend, LeftReason},
     plan::ServicePortKey,
@@ -45,16 +45,6 @@ impl EngineOptions {
             verify_period: Duration::from_secs(30),
         }
     }
-}
-
-/// `--nodeport-addresses`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodePortAddresses {
-    /// The Node's primary addresses.
-    Primary,
-    /// Local addresses within these; a family that none of these is of: every local address but
-    /// loopback.
-    Cidrs(Vec<IpNet>),
 }
 
 /// Drives updates from the sources through the plan to the backends.
