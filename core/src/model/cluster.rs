@@ -70,17 +70,21 @@ impl Cluster {
             Update::Upsert(object) => return self.upsert(pass, object, dirty),
             Update::Remove(id) => self.remove(pass.source, &id, dirty),
             Update::Synced(completeness) => {
-                self.sources[pass.source].synced = Some(completeness);
-                // What a partial list does not name may be in the part that could not be read.
+                let synced = &mut self.sources[pass.source].synced;
+                // What a partial list does not name may be in the part that could not be read. As
+                // it removes nothing, what was complete before stays so.
                 if completeness == Completeness::Complete {
+                    *synced = Some(completeness);
                     self.sweep(pass, dirty);
+                } else {
+                    synced.get_or_insert(completeness);
                 }
             }
         }
         Vec::new()
     }
 
-    /// How the last list of a source ended, or `None` if none ever did.
+    /// Whether a list of this source has ended, and whether one was complete.
     #[must_use]
     pub fn synced(&self, source: &SourceName) -> Option<Completeness> {
         self.sources.iter().find(|known| known.name == *source)?.synced
