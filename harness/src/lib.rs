@@ -1,1 +1,3 @@
-//! Stub.
+//! Worlds, clients, mocks and the conformance suite that tests Shunt.
+
+pub mod naive;
