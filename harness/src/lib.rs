@@ -50,3 +50,6 @@ pub mod tier;
 mod wait;
 
 pub use wait::until;
+//! Worlds, clients, mocks and the conformance suite that tests Shunt.
+
+pub mod naive;
