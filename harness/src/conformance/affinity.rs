@@ -67,7 +67,19 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<bool> {
         ensure!(without.contains(&now), "{} reached {now}, which is gone", client.name());
         ensure!(now == before || before == gone, "{} moved without need", client.name());
     }
+    after_restart(stage, dialect, &frontends)?;
     Ok(kept.len() > 1)
+}
+
+/// What a client remembers survives the agent.
+fn after_restart(stage: &mut Stage<'_>, dialect: Dialect, frontends: &[SocketAddr]) -> Result<()> {
+    let client = stage.client()?;
+    let before = one_of(client, dialect, frontends)?;
+    stage.restart();
+    stage.apply_all()?.nothing()?;
+    let now = one_of(client, dialect, frontends)?;
+    ensure!(now == before, "a restart moved the client from {before} to {now}");
+    Ok(())
 }
 
 /// The one endpoint that a client reaches at all frontends by all calls.

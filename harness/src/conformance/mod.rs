@@ -67,6 +67,10 @@ pub mod affinity_timeout;
 
 pub mod endpoint_change;
 
+pub mod owner_change;
+
+pub mod many_services;
+
 pub mod churn;
 
 pub mod take_over;
@@ -100,7 +104,7 @@ macro_rules! conformance {
         $crate::conformance! { @each $name, $make;
             capabilities, spread, peer_name, reconnect, mptcp, udp_peers, udp_stays, refusal,
             unknown_port, node_port, external_address, source_ranges, internal_local,
-            external_local, on_interface, sctp, unclaimed, affinity, affinity_timeout, endpoint_change, churn,
+            external_local, on_interface, sctp, unclaimed, affinity, affinity_timeout, endpoint_change, owner_change, many_services, churn,
             take_over, killed, inspect, cleanup, table_full, lost_cgroup, private_cgroup,
             second_agent
         }

@@ -234,6 +234,15 @@ impl<'w> Stage<'w> {
         self.change(services.into_iter().map(|key| (key, None)))
     }
 
+    /// Has one ServicePort removed and another one served, in one Delta.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the backend fails with one.
+    pub fn replace(&mut self, old: &ServicePortKey, new: Service) -> Result<Left> {
+        self.change([(old.clone(), None), (new.key, Some(new.port))])
+    }
+
     /// Has the node's addresses for NodePorts changed.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
     }
     without_agent(stage, &services)?;
     partial_list(stage, &services)?;
+    resized(stage, &services)?;
     for (dialect, address, endpoints) in services {
         during_restarts(stage, dialect, address, &endpoints)
             .with_context(|| format!("{dialect}: connects during restarts"))?;
@@ -88,6 +89,31 @@ fn partial_list(stage: &mut Stage<'_>, services: &[Served]) -> Result<()> {
     stage.expect_untouched(client, *dialect, address).context("a complete list")
 }
 
+/// Larger tables are new tables: what serves and what live sockets show moves over.
+fn resized(stage: &mut Stage<'_>, services: &[Served]) -> Result<()> {
+    let client = stage.client()?;
+    let mut sockets = Vec::new();
+    for (dialect, address, _) in services {
+        let socket = client.open(dialect.socket())?;
+        socket.connect(How::Connect, dialect.address(*address))?;
+        sockets.push((socket, dialect.address(*address)));
+    }
+    let before = stage.inspect()?.services;
+    stage.restart_at(|site| site.room.endpoints *= 2);
+    stage.apply_all()?.nothing()?;
+    ensure!(stage.inspect()?.services == before, "larger tables changed what is served");
+    for (dialect, address, endpoints) in services {
+        stage.expect_served(client, *dialect, *address, endpoints).context("larger tables")?;
+    }
+    if stage.can(Feature::PeerName) {
+        for (socket, address) in sockets {
+            let peer = socket.peer_name()?;
+            ensure!(peer == address, "with larger tables an old socket shows {peer}");
+        }
+    }
+    stage.expect_healthy()
+}
+
 fn during_restarts(
     stage: &mut Stage<'_>,
     dialect: Dialect,
@@ -106,8 +132,13 @@ fn during_restarts(
             }
             Ok::<_, anyhow::Error>(all)
         });
-        let restarted = (0..8).try_for_each(|_| {
-            stage.restart();
+        let restarted = (0..8).try_for_each(|number| {
+            // Twice the agent comes back with tables of another size.
+            stage.restart_at(|site| match number {
+                3 => site.room.endpoints *= 2,
+                6 => site.room.endpoints /= 2,
+                _ => {}
+            });
             stage.apply_all()?.nothing()
         });
         done.store(true, Ordering::Release);
