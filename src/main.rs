@@ -52,6 +52,8 @@ fn execute(args: &Args) -> Result<ExitCode> {
             }
             #[cfg(feature = "demo")]
             Some(Command::Demo(demo)) => commands::demo::run(demo).await?,
+            #[cfg(feature = "demo")]
+            Some(Command::ProbeProcess) => commands::demo::probe_process()?,
         }
         Ok(ExitCode::SUCCESS)
     })

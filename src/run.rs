@@ -90,7 +90,7 @@ fn engine_options(agent: &AgentArgs, settings: &Settings) -> EngineOptions {
 }
 
 /// A token that SIGTERM and SIGINT cancel.
-fn end_on_signal() -> Result<CancellationToken> {
+pub(crate) fn end_on_signal() -> Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let shutdown = CancellationToken::new();

@@ -41,6 +41,10 @@ pub(crate) enum Command {
     /// Show Shunt at work in a small world of its own; needs root, takes some seconds.
     #[cfg(feature = "demo")]
     Demo(crate::commands::demo::DemoArgs),
+    /// The process of a pod in the demo's world.
+    #[cfg(feature = "demo")]
+    #[command(hide = true)]
+    ProbeProcess,
 }
 
 /// Which cgroup, and where in bpffs: all that tells one instance from another.
