@@ -8,16 +8,16 @@ use shunt_core::engine::NodePortAddresses;
 
 /// A duration as Go prints it: `30s`, `1m30s`, `0`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let wrong = || format!("{text:?} is not a duration like 500ms, 30s or 1m30s");
     // jiff reads ISO 8601 and words too; kube-proxy does not.
-    if text.contains(|c: char| c.is_whitespace() || c.is_ascii_uppercase()) {
-        return Err(wrong());
-    }
-    let duration: SignedDuration = text.parse().map_err(|_: jiff::Error| wrong())?;
-    Duration::try_from(duration).map_err(|_: jiff::Error| "must not be negative".to_owned())
+    let is_go = !text.contains(|c: char| c.is_whitespace() || c.is_ascii_uppercase());
+    let parsed: Option<SignedDuration> = match text {
+        "0" => Some(SignedDuration::ZERO),
+        text if is_go => text.parse().ok(),
+        _ => None,
+    };
+    parsed
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| format!("{text:?} is not a duration like 500ms, 30s or 1m30s"))
 }
 
 /// `primary`, or CIDRs separated by commas.
@@ -32,9 +32,8 @@ pub(super) fn node_port_addresses(text: &str) -> Result<NodePortAddresses, Strin
 }
 
 fn cidr(text: &str) -> Result<IpNet, String> {
-    text.parse().map_err(|_: ipnet::AddrParseError| {
-        format!("{text:?} is neither `primary` nor a CIDR like 10.0.0.0/8")
-    })
+    let wrong = || format!("{text:?} is neither `primary` nor a CIDR like 10.0.0.0/8");
+    text.parse().ok().ok_or_else(wrong)
 }
 
 /// `TABLE=N`.

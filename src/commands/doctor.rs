@@ -66,7 +66,8 @@ mod tests {
     #[test]
     fn every_facility_is_told_and_what_is_lost_without_it() {
         let mut probe = Probe::default();
-        probe.facilities = vec![facility("connect4", true, true), facility("ringbuf", false, false)];
+        probe.facilities =
+            vec![facility("connect4", true, true), facility("ringbuf", false, false)];
         let mut capabilities = Capabilities::default();
         capabilities.families.extend(Family::ALL);
         capabilities.protocols.extend([Protocol::Tcp, Protocol::Udp]);

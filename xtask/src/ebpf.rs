@@ -54,7 +54,8 @@ pub(crate) fn fresh() -> Result<Fresh> {
         "{OBJECT} was compiled from another source: run `cargo xtask ebpf` and commit {OBJECT} \
          and {RECORD}"
     );
-    let checked_in = fs::read(root.join(OBJECT)).with_context(|| format!("cannot read {OBJECT}"))?;
+    let checked_in =
+        fs::read(root.join(OBJECT)).with_context(|| format!("cannot read {OBJECT}"))?;
     ensure!(
         record.object == object_hash(&checked_in),
         "{OBJECT} and {RECORD} are not of one run of `cargo xtask ebpf`"
@@ -115,9 +116,9 @@ fn compile(metadata: &Metadata) -> Result<Vec<u8>> {
 fn environment(command: &mut Command, metadata: &Metadata) -> Result<PathBuf> {
     let root = workspace::root();
     let target = metadata.target_directory.as_std_path().join("ebpf");
-    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
-        env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"))
-    });
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let mut flags = vec![
         "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
         "-Cdebuginfo=2".to_owned(),

@@ -32,10 +32,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// Runs quietly and returns what the program printed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let text = describe(command);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot run {text}"))?;
+    let output =
+        command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {text}"))?;
     ensure!(output.status.success(), "{text}: {}", output.status);
     String::from_utf8(output.stdout).with_context(|| format!("{text}: output is not UTF-8"))
 }

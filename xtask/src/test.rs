@@ -48,12 +48,8 @@ fn features(metadata: &Metadata) -> Result<()> {
         .into_iter()
         .find(|package| package.name.as_str() == "shunt-plugins")
         .context("the workspace has no shunt-plugins")?;
-    let names: Vec<&str> = plugins
-        .features
-        .keys()
-        .map(String::as_str)
-        .filter(|name| *name != "default")
-        .collect();
+    let names: Vec<&str> =
+        plugins.features.keys().map(String::as_str).filter(|name| *name != "default").collect();
     for set in 0..1_u32 << names.len() {
         let chosen: Vec<&str> = names
             .iter()
@@ -73,10 +69,8 @@ fn features(metadata: &Metadata) -> Result<()> {
 /// Runs the examples: one that is only compiled may have stopped working.
 fn examples(metadata: &Metadata) -> Result<()> {
     for package in metadata.workspace_packages() {
-        let examples = package
-            .targets
-            .iter()
-            .filter(|target| target.kind.contains(&TargetKind::Example));
+        let examples =
+            package.targets.iter().filter(|target| target.kind.contains(&TargetKind::Example));
         for example in examples {
             run_command(cargo().args(["run", "--quiet", "--locked", "--package"]).args([
                 package.name.as_str(),
@@ -105,9 +99,12 @@ fn licences() -> Result<()> {
         say("SKIP licences: cargo-deny is not there (cargo xtask setup)");
         return Ok(());
     }
-    run_command(
-        command(&deny.to_string_lossy())
-            .current_dir(workspace::root())
-            .args(["--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]),
-    )
+    run_command(command(&deny.to_string_lossy()).current_dir(workspace::root()).args([
+        "--locked",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
 }

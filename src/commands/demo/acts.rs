@@ -4,12 +4,13 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     ops::Range,
+    panic::resume_unwind,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use shunt_core::model::Family;
 use shunt_harness::{
     probe::{Burst, How, Socket, Tally, Transport, monotonic},
@@ -73,12 +74,13 @@ const CHANGES: u32 = 10;
 fn comings_and_goings(stage: &Stage, number: u32) -> Result<()> {
     tell::title(number, "An endpoint leaves and comes back while clients go on connecting")?;
     let [.., three] = stage.echo()?;
+    let client = stage.client()?;
     let done = AtomicBool::new(false);
     let (tallies, absence) = thread::scope(|scope| {
-        let connecting = scope.spawn(|| connect_until(stage, &done));
+        let connecting = scope.spawn(|| connect_until(client, &done));
         let absence = leave_and_come_back(stage);
         done.store(true, Ordering::Relaxed);
-        let tallies = connecting.join().map_err(|_| anyhow!("the client panicked"))??;
+        let tallies = connecting.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         absence.map(|absence| (tallies, absence))
     })?;
     let leaver = IpAddr::V4(three.address4());
@@ -122,11 +124,11 @@ fn leave_and_come_back(stage: &Stage) -> Result<Absence> {
     Ok(absence)
 }
 
-fn connect_until(stage: &Stage, done: &AtomicBool) -> Result<Vec<Tally>> {
+fn connect_until(client: &Pod, done: &AtomicBool) -> Result<Vec<Tally>> {
     let burst = Burst { log: true, ..Burst::new(Socket::tcp4(), ECHO.at(Family::V4), 200) };
     let mut tallies = Vec::new();
     while !done.load(Ordering::Relaxed) {
-        tallies.push(stage.client()?.burst(burst.clone())?);
+        tallies.push(client.burst(burst.clone())?);
     }
     Ok(tallies)
 }

@@ -74,8 +74,7 @@ impl Manifests {
     /// Writes the Services, the Node and the endpoints that everything begins with.
     pub(super) fn write(world: &World, echo: &[&Pod]) -> Result<Self> {
         let folder = world.folder().join("manifests");
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let manifests = Self { folder, draft: world.folder().join("draft.yaml") };
         let services = [ECHO, SINGLE, DARK].map(Service::object).concat();
         manifests.put("services.yaml", &services)?;

@@ -19,10 +19,8 @@ pub(super) fn privileges() -> Result<()> {
 /// Fails where the kernel lacks what connect-time balancing needs, naming it.
 pub(super) fn kernel(backend: &dyn LbBackend) -> Result<()> {
     let probe = Handle::current().block_on(backend.probe());
-    let missing: Vec<String> = probe
-        .missing()
-        .map(|facility| format!("{} ({})", facility.name, facility.how))
-        .collect();
+    let missing: Vec<String> =
+        probe.missing().map(|facility| format!("{} ({})", facility.name, facility.how)).collect();
     ensure!(
         probe.capabilities.is_some(),
         "this kernel cannot balance at connect(), it lacks {}; `shunt doctor` tells more",

@@ -1,10 +1,10 @@
 //! The world of the demo: three echo pods, a client, and the agent.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     env,
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything that the acts play with. Dropped in this order: the agent, then its world.
 pub(super) struct Stage {
-    agent: Mutex<Agent>,
+    agent: RefCell<Agent>,
     manifests: Manifests,
     /// Reads the kernel's tables, as `shunt get` does.
     backend: Box<dyn LbBackend>,
@@ -54,7 +54,7 @@ impl Stage {
             }
         }
         let manifests = Manifests::write(&world, &echo)?;
-        let agent = Mutex::new(Agent::start(&world, manifests.folder())?);
+        let agent = RefCell::new(Agent::start(&world, manifests.folder())?);
         let stage = Self { agent, manifests, backend, interrupted: interrupted.clone(), world };
         stage.introduce(start.elapsed())?;
         let took = stage.wait_for(ECHO, &stage.echo()?)?;
@@ -82,7 +82,7 @@ impl Stage {
         if self.interrupted.is_cancelled() {
             bail!("interrupted");
         }
-        self.agent().check()
+        self.agent.borrow_mut().check()
     }
 
     /// Changes the endpoints of a Service, and returns how long it took until the kernel had them.
@@ -114,18 +114,13 @@ impl Stage {
             "  the manifests, which the agent follows as you edit them:".into(),
             format!("    {}", self.manifests.folder().display()),
             "  what the agent says:".into(),
-            format!("    {}", self.agent().log().display()),
+            format!("    {}", self.agent.borrow().log().display()),
             "  to remove everything:".into(),
             format!("    {shunt} demo --remove"),
         ];
-        self.agent().let_go();
+        self.agent.borrow_mut().let_go();
         self.world.keep()?;
         tell::end(&lines.join("\n"))
-    }
-
-    /// A panic while someone held it leaves nothing half done: it is only asked for its state.
-    fn agent(&self) -> MutexGuard<'_, Agent> {
-        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn introduce(&self, took: Duration) -> Result<()> {
@@ -156,7 +151,7 @@ impl Stage {
             let served = self.check().and_then(|()| self.is_served(service, pods));
             served.map(|served| served.then_some(())).transpose()
         })
-        .with_context(|| format!("the agent says:\n{}", self.agent().said()))??;
+        .with_context(|| format!("the agent says:\n{}", self.agent.borrow().said()))??;
         Ok(start.elapsed())
     }
 

@@ -7,7 +7,6 @@ mod tests;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use shunt_core::LbBackend as _;
 
 use self::rows::{EndpointRow, ServiceRow};
 use super::connect;

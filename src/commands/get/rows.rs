@@ -31,9 +31,8 @@ pub(super) struct ServiceRow {
 }
 
 impl ServiceRow {
-    pub(super) const HEADER: [&str; 8] = [
-        "NAMESPACE", "NAME", "PORT", "PROTOCOL", "KIND", "ADDRESS", "ENDPOINTS", "AFFINITY",
-    ];
+    pub(super) const HEADER: [&str; 8] =
+        ["NAMESPACE", "NAME", "PORT", "PROTOCOL", "KIND", "ADDRESS", "ENDPOINTS", "AFFINITY"];
 
     pub(super) fn cells(&self) -> [String; 8] {
         let [namespace, name, port, protocol] = self.port.cells();

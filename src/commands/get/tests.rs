@@ -18,7 +18,11 @@ fn inspection() -> Inspection {
     });
     let both = ["10.244.1.2:8080", "10.244.2.3:8080"].map(|text| text.parse().unwrap());
     web.frontends = vec![
-        frontend(FrontendKind::ClusterIp([10, 96, 0, 10].into()), 80, Answer::Endpoints(both.into())),
+        frontend(
+            FrontendKind::ClusterIp([10, 96, 0, 10].into()),
+            80,
+            Answer::Endpoints(both.into()),
+        ),
         frontend(FrontendKind::NodePort, 30080, Answer::Endpoints(both[..1].into())),
     ];
     web.affinity_seconds = Some(600);

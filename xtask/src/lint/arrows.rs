@@ -14,8 +14,23 @@ struct Arrow {
 
 /// Names that speak to a kernel, a network or a cluster.
 const OUTSIDE: &[&str] = &[
-    "aya*", "caps", "hyper*", "axum*", "k8s-openapi", "kube*", "libc", "libbpf*", "mio", "netlink*",
-    "nftables", "nix", "nlink", "notify", "rustix", "socket2", "rtnetlink",
+    "aya*",
+    "caps",
+    "hyper*",
+    "axum*",
+    "k8s-openapi",
+    "kube*",
+    "libc",
+    "libbpf*",
+    "mio",
+    "netlink*",
+    "nftables",
+    "nix",
+    "nlink",
+    "notify",
+    "rustix",
+    "socket2",
+    "rtnetlink",
 ];
 
 const ARROWS: [Arrow; 8] = [

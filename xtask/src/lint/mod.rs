@@ -17,11 +17,11 @@ use crate::{
 /// Runs every lint.
 pub(crate) fn run() -> Result<()> {
     run_command(cargo().args(["fmt", "--all", "--check"]))?;
-    run_command(cargo().args(["clippy", "--locked", "--workspace", "--all-targets"]).args([
-        "--",
-        "--deny",
-        "warnings",
-    ]))?;
+    run_command(
+        cargo()
+            .args(["clippy", "--locked", "--workspace", "--all-targets"])
+            .args(["--", "--deny", "warnings"]),
+    )?;
     if std::path::Path::new(tools::CLIPPY).exists() || require_all() {
         ebpf::clippy()?;
     } else {
@@ -71,11 +71,12 @@ impl fmt::Display for Finding {
 
 fn sources() -> Result<Vec<SourceFile>> {
     let root = workspace::root();
-    let list = crate::process::output(
-        crate::process::command("git")
-            .current_dir(&root)
-            .args(["ls-files", "--cached", "--others", "--exclude-standard"]),
-    )?;
+    let list = crate::process::output(crate::process::command("git").current_dir(&root).args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]))?;
     list.lines()
         .map(|path| (PathBuf::from(path), root.join(path)))
         .filter(|(_, full)| full.is_file())

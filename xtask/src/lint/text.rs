@@ -34,8 +34,7 @@ const RULES: [Rule; 5] = [
         broken: |path, line| {
             let indent = line.len() - line.trim_start().len();
             !path.starts_with("examples/")
-                && (line.contains("cfg!(feature")
-                    || line.contains("#[cfg(feature") && indent > 4)
+                && (line.contains("cfg!(feature") || line.contains("#[cfg(feature") && indent > 4)
         },
     },
     Rule {
@@ -98,8 +97,8 @@ fn broken_error_rule(message: &str) -> Option<&'static str> {
     let (first, second) = (letters.next()?, letters.next());
     // A name like CAP_BPF or EndpointSlice keeps its capitals.
     let word = message.split_whitespace().next().unwrap_or_default();
-    let is_name = word.chars().skip(1).any(char::is_uppercase)
-        || ["Service", "Node"].contains(&word);
+    let is_name =
+        word.chars().skip(1).any(char::is_uppercase) || ["Service", "Node"].contains(&word);
     if first.is_uppercase() && second.is_some_and(char::is_lowercase) && !is_name {
         return Some("an error begins in lower case");
     }
