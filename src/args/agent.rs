@@ -42,14 +42,16 @@ pub(crate) struct AgentArgs {
     /// How often the kernel's state is proved right.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) iptables_sync_period: Duration,
-    /// Entries of a table in the kernel, where the default is too small; repeatable.
+    /// Entries of a table in the kernel, where the default is too small: frontends4, frontends6,
+    /// lists, endpoints, services, affinity, node_addresses; repeatable.
     #[arg(long, value_name = "TABLE=N", value_parser = table_size)]
     pub(crate) table_size: Vec<(String, u32)>,
     /// Pod CIDRs of the cluster. No effect at connect().
     #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     pub(crate) cluster_cidr: Vec<IpNet>,
-    /// How local pods are recognised. No effect at connect().
-    #[arg(long, value_name = "MODE", default_value = "ClusterCIDR")]
+    /// How local pods are recognised: ClusterCIDR, NodeCIDR, BridgeInterface or
+    /// InterfaceNamePrefix. No effect at connect().
+    #[arg(long, value_name = "MODE", default_value = "ClusterCIDR", hide_possible_values = true)]
     pub(crate) detect_local_mode: DetectLocal,
     /// Masquerade everything sent to a ClusterIP. No effect at connect().
     #[arg(
@@ -59,7 +61,8 @@ pub(crate) struct AgentArgs {
         num_args = 0..=1,
         require_equals = true,
         default_value = "false",
-        default_missing_value = "true"
+        default_missing_value = "true",
+        hide_possible_values = true
     )]
     pub(crate) masquerade_all: bool,
 }

@@ -12,12 +12,17 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::agent::AgentArgs;
 
-/// A Kubernetes node agent that balances Services at the application's own connect().
-///
-/// Without a command it runs the agent until SIGTERM or SIGINT; what the kernel was told stays in
-/// place, so that connections go on and a new agent takes over.
+/// The command line: one screen of help, so no text has more than its one paragraph.
 #[derive(Debug, Parser)]
-#[command(name = "shunt", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "shunt",
+    version,
+    about = "A Kubernetes node agent that balances Services at the application's own connect().\n\
+             Without a command it runs the agent until SIGTERM or SIGINT; connections go on, and \
+             the next agent takes over.",
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -51,10 +56,10 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Place")]
 pub(crate) struct Place {
-    /// The cgroup (v2) whose processes are served [default: the root of the cgroup namespace].
+    /// The cgroup (v2) that is served [default: the root of the cgroup namespace].
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) cgroup: Option<PathBuf>,
-    /// Where the state is pinned; needs a bpffs, which is mounted there if absent.
+    /// Where the state is pinned, in a bpffs.
     #[arg(long, global = true, value_name = "PATH", default_value = "/sys/fs/bpf/shunt")]
     pub(crate) pin_path: PathBuf,
 }
@@ -63,12 +68,17 @@ pub(crate) struct Place {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Log")]
 pub(crate) struct Log {
-    /// Verbosity, as kube-proxy's: up to 3 is what an operator reads, 4 adds what a developer
-    /// reads, 6 adds every step.
+    /// Verbosity, as kube-proxy's: 4 adds what developers read, 6 every step.
     #[arg(short = 'v', long = "v", global = true, value_name = "N", default_value_t = 0)]
     pub(crate) verbosity: u8,
-    /// Form of the log lines.
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    /// Form of the log lines: text or json.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
     pub(crate) logging_format: LogFormat,
 }
 
@@ -86,8 +96,15 @@ pub(crate) enum LogFormat {
 pub(crate) struct GetArgs {
     #[command(subcommand)]
     pub(crate) what: What,
-    /// Form of the output.
-    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    /// Form of the output: table or json.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_possible_values = true
+    )]
     pub(crate) output: Format,
 }
 
