@@ -12,7 +12,7 @@ use cargo_metadata::Metadata;
 use crate::{
     process::{cargo, run, say},
     record::{Record, object_hash, source_hash},
-    tools::{RUSTC, Toolchain, path},
+    tools::{RUSTC, Toolchain, llvm_tool, path},
     workspace,
 };
 
@@ -105,7 +105,14 @@ fn compile(metadata: &Metadata) -> Result<Vec<u8>> {
         "--target",
         TARGET,
     ]))?;
-    let object = target.join(TARGET).join("release/shunt-ebpf");
+    let linked = target.join(TARGET).join("release/shunt-ebpf");
+    let object = linked.with_extension("o");
+    // The linker makes BTF from debug information, four times as long, which nobody reads then.
+    run(crate::process::command(&llvm_tool("llvm-strip")?)
+        .arg("--strip-debug")
+        .arg(&linked)
+        .arg("-o")
+        .arg(&object))?;
     fs::read(&object).with_context(|| format!("cannot read {}", object.display()))
 }
 

@@ -65,20 +65,22 @@ fn is_installed(package: &str) -> bool {
 }
 
 /// bpf-linker is built against the LLVM that Debian's rustc was built with: it reads that
-/// compiler's bitcode.
+/// compiler's bitcode. One from a cache needs the same LLVM to run.
 fn bpf_linker() -> Result<()> {
-    if succeeds(command(&tool("bpf-linker")?.to_string_lossy()).arg("--version")) {
-        return Ok(());
-    }
     let verbose = output(command(RUSTC).arg("-vV"))?;
     let version = llvm_version(&verbose)?;
     let (major, rest) = version.split_once('.').context("LLVM's version has no dot")?;
     let minor = rest.split('.').next().unwrap_or("0");
     packages(&[&format!("llvm-{major}-dev"), "g++"])?;
+    if succeeds(command(&tool("bpf-linker")?.to_string_lossy()).arg("--version")) {
+        return Ok(());
+    }
     let prefix = format!("/usr/lib/llvm-{major}");
     let feature = format!("llvm-{major}");
     run(install_tool("bpf-linker")?
         .args(["--version", BPF_LINKER, "--no-default-features", "--features", &feature])
+        // What is there does not run.
+        .arg("--force")
         .env("LLVM_PREFIX", &prefix)
         .env(format!("LLVM_SYS_{major}{minor}_PREFIX"), &prefix))
 }

@@ -14,7 +14,7 @@ pub(crate) const RUSTC: &str = "/usr/bin/rustc";
 pub(crate) const CLIPPY: &str = "/usr/bin/cargo-clippy";
 
 /// The version of bpf-linker that is installed, if none is there.
-pub(crate) const BPF_LINKER: &str = "0.13";
+pub(crate) const BPF_LINKER: &str = "0.13.0";
 
 /// The folder that tools are installed to, outside the checkout: `$SHUNT_TOOLS`, or
 /// `~/.cache/shunt-tools`.
@@ -71,6 +71,13 @@ impl fmt::Display for Toolchain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, LLVM {}, {}, {}", self.rustc, self.llvm, self.linker, self.cargo)
     }
+}
+
+/// A tool of the LLVM that [`RUSTC`] was built with.
+pub(crate) fn llvm_tool(name: &str) -> Result<String> {
+    let verbose = output(command(RUSTC).arg("-vV"))?;
+    let major = llvm_version(&verbose)?.split('.').next().unwrap_or_default();
+    Ok(format!("/usr/lib/llvm-{major}/bin/{name}"))
 }
 
 /// The version of LLVM in the output of `rustc -vV`.
