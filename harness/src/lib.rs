@@ -43,6 +43,8 @@ pub mod probe;
 
 pub mod world;
 
+pub mod crowd;
+
 pub mod tier;
 
 mod wait;

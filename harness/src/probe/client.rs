@@ -132,9 +132,7 @@ pub struct Visit {
 pub(super) fn visit(socket: Socket, how: How, to: SocketAddr) -> Result<Visit, Failure> {
     let kernel = socket.open()?;
     if socket.transport != Transport::Udp {
-        // A reset at close leaves no port behind in TIME_WAIT, of which there are but 28,000.
-        let linger = kernel.set_linger(Some(Duration::ZERO));
-        linger.map_err(|error| Failure::of("setsockopt", &error))?;
+        reset_at_close(&kernel)?;
     }
     let started = monotonic();
     connect(&kernel, to, how)?;
@@ -149,6 +147,11 @@ pub(super) fn visit(socket: Socket, how: How, to: SocketAddr) -> Result<Visit, F
     };
     let local = local_name(&kernel)?;
     Ok(Visit { said: received.said, peer, local, nanoseconds: ended - started, ended })
+}
+
+/// A reset at close leaves no port behind in TIME_WAIT, of which there are but 28,000.
+pub(super) fn reset_at_close(socket: &socket2::Socket) -> Result<(), Failure> {
+    socket.set_linger(Some(Duration::ZERO)).map_err(|error| Failure::of("setsockopt", &error))
 }
 
 pub(super) fn connect(socket: &socket2::Socket, to: SocketAddr, how: How) -> Result<(), Failure> {

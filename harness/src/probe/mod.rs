@@ -17,6 +17,8 @@ mod client;
 
 mod burst;
 
+mod race;
+
 mod errno;
 
 pub use burst::{Burst, Call, Tally, monotonic};
@@ -25,4 +27,5 @@ pub use errno::Failure;
 pub use order::{Answer, Order};
 pub use process::run;
 pub use program::{ProbeProgram, main_if_asked};
+pub use race::{Race, Times};
 pub use server::Said;

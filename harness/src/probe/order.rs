@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Burst, Failure, How, Received, Socket, Tally, Transport, Visit};
+use super::{Burst, Failure, How, Race, Received, Socket, Tally, Times, Transport, Visit};
 
 /// Something to do; answered by exactly one [`Answer`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub enum Order {
     },
     /// Many visits.
     Burst(Burst),
+    /// Timed calls to several addresses in turn.
+    Race(Race),
     /// Go on serving when the world's maker is gone.
     Detach,
 }
@@ -80,6 +82,8 @@ pub enum Answer {
     Visited(Visit),
     /// How a burst went.
     Tally(Tally),
+    /// How a race went, lane by lane.
+    Raced(Vec<Times>),
     /// It failed.
     Failed(Failure),
 }

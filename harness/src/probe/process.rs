@@ -82,6 +82,7 @@ impl Process {
             }
             Order::Visit { socket, how, to } => Answer::Visited(client::visit(socket, how, to)?),
             Order::Burst(burst) => Answer::Tally(burst.run()),
+            Order::Race(race) => Answer::Raced(race.run()?),
             Order::Detach => {
                 self.detached = true;
                 Answer::Done

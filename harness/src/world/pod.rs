@@ -17,7 +17,8 @@ use shunt_core::model::Family;
 
 use super::{Addresses, builder::Site, network::namespace_path};
 use crate::probe::{
-    Answer, Burst, Failure, How, Order, ProbeProgram, Received, Socket, Tally, Transport, Visit,
+    Answer, Burst, Failure, How, Order, ProbeProgram, Race, Received, Socket, Tally, Times,
+    Transport, Visit,
 };
 
 /// A pod, or the host. Its process ends when it is dropped.
@@ -169,6 +170,18 @@ impl Pod {
     pub fn burst(&self, burst: Burst) -> Result<Tally, Failure> {
         match self.ask(&Order::Burst(burst))? {
             Answer::Tally(tally) => Ok(tally),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Times calls to several addresses in turn.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first call that fails.
+    pub fn race(&self, race: Race) -> Result<Vec<Times>, Failure> {
+        match self.ask(&Order::Race(race))? {
+            Answer::Raced(times) => Ok(times),
             other => Err(unexpected(&other)),
         }
     }
