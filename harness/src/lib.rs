@@ -47,11 +47,10 @@ pub mod conformance;
 
 pub mod crowd;
 
+pub mod naive;
+
 pub mod tier;
 
 mod wait;
 
 pub use wait::until;
-//! Worlds, clients, mocks and the conformance suite that tests Shunt.
-
-pub mod naive;
