@@ -74,7 +74,7 @@ pub enum Completeness {
 }
 
 /// One object as a source sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Object {
     /// A Service.
     Service(Service),
