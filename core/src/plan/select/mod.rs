@@ -1,5 +1,8 @@
 //! Which endpoints serve: sections 2 and 3 of service-semantics.
 
+#[cfg(test)]
+mod tests;
+
 use std::{cmp::Reverse, net::SocketAddr, sync::Arc};
 
 use super::{Endpoint, EndpointLists, text_order::TextOrder};

@@ -1,5 +1,8 @@
 //! The desired state of this node, kept up to date.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, HashSet, hash_map},
     net::IpAddr,

@@ -1,5 +1,8 @@
 //! All objects as last seen, by source.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
