@@ -47,6 +47,8 @@ pub mod conformance;
 
 pub mod crowd;
 
+pub mod naive;
+
 pub mod tier;
 
 mod wait;
