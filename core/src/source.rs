@@ -52,7 +52,8 @@ pub struct SourceError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {
     /// A complete list follows, up to the next [`Update::Synced`]: objects of this source that
-    /// are not named until then are removed at that moment, not before.
+    /// are not named until then are removed at that moment, not before. A list that ends
+    /// [`Completeness::Partial`] removes nothing; the next complete one does.
     Reset,
     /// This object exists and looks so.
     Upsert(Object),
@@ -73,7 +74,7 @@ pub enum Completeness {
 }
 
 /// One object as a source sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Object {
     /// A Service.
     Service(Service),

@@ -72,4 +72,11 @@ impl Address {
             (self.lo as u32).to_be(),
         ]
     }
+
+    /// Whether this is 127.0.0.1 or ::1.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_loopback(self) -> bool {
+        self.hi == 0 && (self.lo == V4_MAPPED | 0x7f00_0001 || self.lo == 1)
+    }
 }

@@ -221,8 +221,11 @@ impl ListWord {
 }
 
 /// An element of array `ENDPOINTS` (mmapable): 32 bytes.
+///
+/// Runs are sorted by [`Self::order`], so that a program finds out in a few steps whether a list
+/// has an endpoint.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// The address.
     pub address: Address,
@@ -230,8 +233,31 @@ pub struct Endpoint {
     pub port: u16,
     /// Always 0.
     pub zero: [u16; 3],
-    /// Room for what comes: weights, other nodes. Always 0.
-    pub reserved: u64,
+    /// [`order`] of address and port.
+    pub order: u64,
+}
+
+impl Endpoint {
+    /// An endpoint.
+    #[must_use]
+    pub const fn new(address: Address, port: u16) -> Self {
+        Self { address, port, zero: [0; 3], order: order(address, port) }
+    }
+}
+
+/// One number for address and port: exact for IPv4, a hash for IPv6.
+///
+/// Comparing one number needs no branch, and branches in a search multiply what the verifier has
+/// to look at: with three fields it gave up after a million instructions.
+#[must_use]
+#[inline(always)]
+pub const fn order(address: Address, port: u16) -> u64 {
+    if address.is_ip4() {
+        return (address.lo & 0xffff_ffff) << 16 | port as u64;
+    }
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let hashed = (address.hi ^ port as u64).wrapping_mul(ODD);
+    (hashed ^ hashed >> 29 ^ address.lo).wrapping_mul(ODD)
 }
 
 /// The index in array `NODEPORTS` (mmapable, elements of 8 bytes of which a [`Target`] is the

@@ -130,7 +130,7 @@ pub enum TrafficPolicy {
 ///
 /// Lists keep the order of the object. Both families stand side by side here; the plan takes them
 /// apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Service {
     /// Namespace and name.
@@ -198,7 +198,7 @@ pub struct PortSpec {
 }
 
 /// An EndpointSlice of address type IPv4 or IPv6.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct EndpointSlice {
     /// Namespace and name of the slice itself.
@@ -233,7 +233,7 @@ pub struct SlicePort {
 }
 
 /// One entry of `endpoints` of a slice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SliceEndpoint {
     /// `addresses[0]`, of the slice's family.
@@ -283,7 +283,7 @@ impl Conditions {
 }
 
 /// The node that Shunt runs on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Node {
     /// `metadata.name`.
@@ -335,7 +335,7 @@ pub enum NodeAddressKind {
 }
 
 /// A ServiceCIDR.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceCidr {
     /// `metadata.name`.
     pub name: Arc<str>,

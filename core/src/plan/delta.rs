@@ -179,6 +179,22 @@ impl Frontend {
     }
 }
 
+/// `ClusterIP 10.96.0.1:443`, `NodePort 30080`; IPv6 addresses stand in brackets.
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.kind {
+            FrontendKind::ClusterIp(_) => "ClusterIP",
+            FrontendKind::ExternalIp(_) => "externalIP",
+            FrontendKind::LoadBalancerIp(_) => "load-balancer IP",
+            FrontendKind::NodePort => "NodePort",
+        };
+        match self.kind.address() {
+            Some(address) => write!(f, "{name} {}", SocketAddr::new(address, self.port.get())),
+            None => write!(f, "{name} {}", self.port),
+        }
+    }
+}
+
 /// Kinds of frontend, in the order in which they win a clash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FrontendKind {

@@ -1,19 +1,27 @@
 //! The one task that drives updates from the sources through the plan to the backends.
+//!
+//! `drive` is the loop; a `lane` is what it knows of one backend; a `job` is what a backend is
+//! doing.
+//! The engine decides when something happens and never what: that is the plan's business.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+mod backoff;
+mod drive;
+mod job;
+mod lane;
+mod meters;
+mod status;
+#[cfg(test)]
+mod tests;
 
-use ipnet::IpNet;
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use self::status::{BackendStatus, Status};
+pub use crate::plan::NodePortAddresses;
 use crate::{
-    backend::{LbBackend, LeftReason},
-    plan::ServicePortKey,
+    backend::LbBackend,
     source::{ServiceSource, SourceError, SourceName},
 };
 
@@ -47,18 +55,11 @@ impl EngineOptions {
     }
 }
 
-/// `--nodeport-addresses`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodePortAddresses {
-    /// The Node's primary addresses.
-    Primary,
-    /// Local addresses within these; a family that none of these is of: every local address but
-    /// loopback.
-    Cidrs(Vec<IpNet>),
-}
-
 /// Drives updates from the sources through the plan to the backends.
 pub struct Engine {
+    options: EngineOptions,
+    sources: Vec<(SourceName, Box<dyn ServiceSource>)>,
+    backends: Vec<(String, Box<dyn LbBackend>)>,
     status: watch::Sender<Status>,
 }
 
@@ -67,11 +68,13 @@ impl Engine {
     /// which a connection meets them.
     #[must_use]
     pub fn new(
-        _options: EngineOptions,
-        _sources: Vec<(SourceName, Box<dyn ServiceSource>)>,
-        _backends: Vec<(String, Box<dyn LbBackend>)>,
+        options: EngineOptions,
+        sources: Vec<(SourceName, Box<dyn ServiceSource>)>,
+        backends: Vec<(String, Box<dyn LbBackend>)>,
     ) -> Self {
-        Self { status: watch::channel(Status::default()).0 }
+        let names = backends.iter().map(|(name, _)| (name.clone(), BackendStatus::default()));
+        let status = Status { backends: names.collect(), ..Status::default() };
+        Self { options, sources, backends, status: watch::channel(status).0 }
     }
 
     /// How things stand; changes with every apply.
@@ -86,35 +89,6 @@ impl Engine {
     ///
     /// Fails if a source fails for good.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), SourceError> {
-        shutdown.cancelled().await;
-        Ok(())
+        drive::drive(self, shutdown).await
     }
-}
-
-/// How things stand.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Status {
-    /// Whether all sources have listed everything.
-    pub synced: bool,
-    /// Updates taken in so far.
-    pub updates: u64,
-    /// Each backend, by name.
-    pub backends: BTreeMap<String, BackendStatus>,
-}
-
-/// How one backend stands.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct BackendStatus {
-    /// Whether `start` succeeded.
-    pub started: bool,
-    /// The value of [`Status::updates`] up to which everything is in the kernel.
-    pub applied: u64,
-    /// ServicePorts left to others, and why.
-    pub left: Arc<HashMap<ServicePortKey, LeftReason>>,
-    /// ServicePorts that failed and are being retried.
-    pub failed: usize,
-    /// What the last verify found wrong, or why start or the last apply failed; empty if healthy.
-    pub problems: Vec<String>,
 }

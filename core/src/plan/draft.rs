@@ -1,0 +1,98 @@
+//! The plan of one Service as if it were alone.
+
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+
+use super::{
+    EndpointLists, Frontend, ServicePort, ServicePortKey, Warning, affinity, frontend, health,
+    select::{self, Locality},
+};
+use crate::model::{Cluster, Family, ObjectName, PortSpec, Service, TrafficPolicy};
+
+/// The plan of one Service as if it were alone.
+#[derive(Debug, Default)]
+pub(super) struct ServiceDraft {
+    pub(super) cluster_ips: Vec<IpAddr>,
+    pub(super) ports: Vec<PortDraft>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// The plan of a ServicePort before it is settled which frontends it gets.
+#[derive(Debug)]
+pub(super) struct PortDraft {
+    pub(super) key: ServicePortKey,
+    pub(super) created: i64,
+    /// The frontends that it wants, sorted.
+    pub(super) wanted: Vec<Frontend>,
+    /// Its state, still without frontends.
+    pub(super) state: ServicePort,
+}
+
+/// Drafts the Service called `name`; one that is not there, or not served, has no ports.
+pub(super) fn draft(cluster: &Cluster, name: &ObjectName) -> ServiceDraft {
+    let served = cluster.service(name).filter(|service| frontend::is_served(service));
+    let Some(service) = served else { return ServiceDraft::default() };
+    let mut draft = ServiceDraft::default();
+    let of_families = Family::ALL.map(|family| frontend::cluster_ip(service, family));
+    draft.cluster_ips.extend(of_families.into_iter().flatten());
+    draft.ports.reserve_exact(service.ports.len() * draft.cluster_ips.len());
+    for (place, port) in service.ports.iter().enumerate() {
+        let is_same = |other: &PortSpec| other.name == port.name && other.protocol == port.protocol;
+        if service.ports.iter().take(place).any(is_same) {
+            let warning = Warning::DuplicatePort {
+                service: name.clone(),
+                port: Arc::clone(&port.name),
+                protocol: port.protocol,
+            };
+            if !draft.warnings.contains(&warning) {
+                draft.warnings.push(warning);
+            }
+            continue;
+        }
+        let ports = draft.cluster_ips.iter();
+        draft.ports.extend(ports.map(|address| draft_port(cluster, service, port, *address)));
+    }
+    draft
+}
+
+/// Section 3 of service-semantics: which lists the policies use, and what is in them.
+fn draft_port(
+    cluster: &Cluster,
+    service: &Service,
+    port: &PortSpec,
+    cluster_ip: IpAddr,
+) -> PortDraft {
+    let family = Family::of(cluster_ip);
+    let wanted = frontend::wanted(cluster, service, port, cluster_ip);
+    let externally_accessible = frontend::is_externally_accessible(&wanted);
+    let external_policy =
+        if externally_accessible { service.external_policy } else { TrafficPolicy::Cluster };
+    let internal_local = service.internal_policy == TrafficPolicy::Local;
+    let lists = EndpointLists {
+        cluster: !internal_local || externally_accessible,
+        local: internal_local || external_policy == TrafficPolicy::Local,
+    };
+    let slices = cluster.slices(&service.name);
+    let selection = select::select(slices, port, family, Locality::of(cluster), lists);
+    let of_family = |range: &&IpNet| Family::of(range.addr()) == family;
+    let state = ServicePort {
+        frontends: Vec::new(),
+        internal_policy: service.internal_policy,
+        external_policy,
+        endpoints: selection.endpoints,
+        lists,
+        has_any: selection.has_any,
+        affinity_seconds: affinity::seconds(service),
+        source_ranges: service.source_ranges.iter().filter(of_family).copied().collect(),
+        restricted: !service.source_ranges.is_empty(),
+        health_check_node_port: health::check_node_port(service),
+    };
+    let key = ServicePortKey {
+        service: service.name.clone(),
+        port: Arc::clone(&port.name),
+        protocol: port.protocol,
+        family,
+    };
+    PortDraft { key, created: service.created, wanted, state }
+}

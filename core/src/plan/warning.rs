@@ -1,0 +1,55 @@
+//! What people should know about the objects that were planned.
+
+use std::{fmt, sync::Arc};
+
+use super::{Frontend, ServicePortKey};
+use crate::model::{ObjectName, Protocol};
+
+/// Something odd about an object. It stops nothing, and it is said once as long as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// Two ServicePorts want one frontend.
+    FrontendClash {
+        /// The frontend, as the loser wants it.
+        frontend: Frontend,
+        /// Who does not get it as long as the owner is there.
+        loser: ServicePortKey,
+        /// Who has it.
+        owner: ServicePortKey,
+    },
+    /// Two ports of a Service have the same name and protocol; the first counts.
+    DuplicatePort {
+        /// The Service.
+        service: ObjectName,
+        /// The name of the port.
+        port: Arc<str>,
+        /// The protocol.
+        protocol: Protocol,
+    },
+    /// NodePorts are wanted on the Node's primary addresses, and none is known.
+    NoPrimaryAddress {
+        /// The name of the Node.
+        node: Arc<str>,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FrontendClash { frontend, loser, owner } => write!(
+                f,
+                "Service port {loser} is not served at {frontend}: {owner} already is, and will \
+                 be until it goes"
+            ),
+            Self::DuplicatePort { service, port, protocol } => write!(
+                f,
+                "Service {service} has more than one {protocol} port named \"{port}\": only the \
+                 first is served"
+            ),
+            Self::NoPrimaryAddress { node } => {
+                write!(f, "NodePorts are answered nowhere: no address of Node {node} is known")
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `connect4` and `connect6`: TCP (MPTCP's subflows too) and UDP sockets that connect.
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use shunt_ebpf::{
+    event::{KIND_LEFT, KIND_NO_STORAGE, KIND_REFUSED, KIND_TRANSLATED, KIND_UNREADABLE},
+    socket::{Connected, Tuple},
+};
+
+use crate::{
+    call::Call,
+    choose::{Choice, Place, choose},
+    events,
+    lookup::target,
+    maps::{CONNECTED, PEERS},
+    verdict::{self, Verdict},
+};
+
+/// IPv4 addresses, dialled from AF_INET sockets or by AF_INET addresses.
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn connect4(context: SockAddrContext) -> i32 {
+    connect(&Call::new(context, false))
+}
+
+/// IPv6 addresses and v4-mapped ones.
+#[cgroup_sock_addr(connect6)]
+pub(crate) fn connect6(context: SockAddrContext) -> i32 {
+    connect(&Call::new(context, true))
+}
+
+#[inline(always)]
+fn connect(call: &Call) -> i32 {
+    match translate(call) {
+        Verdict::Translated => verdict::ALLOW,
+        Verdict::Untranslated => {
+            forget(call);
+            verdict::ALLOW
+        }
+        Verdict::Refused => {
+            forget(call);
+            verdict::refuse()
+        }
+    }
+}
+
+#[inline(always)]
+fn translate(call: &Call) -> Verdict {
+    if !call.is_balanced() {
+        return Verdict::Untranslated;
+    }
+    let dialled = Place { address: call.address(), port: call.port() };
+    let Some(target) = target(call, dialled.address, dialled.port) else {
+        return Verdict::Untranslated;
+    };
+    let (service, list, place) = match choose(call, target, None) {
+        Choice::Endpoint { service, list, place } => (service, list, place),
+        Choice::Refuse { service } => {
+            events::report(call, KIND_REFUSED, service, dialled, None);
+            return Verdict::Refused;
+        }
+        Choice::Left { service } => {
+            events::report(call, KIND_LEFT, service, dialled, None);
+            return Verdict::Untranslated;
+        }
+        Choice::Unreadable => {
+            events::report(call, KIND_UNREADABLE, 0, dialled, None);
+            return Verdict::Untranslated;
+        }
+    };
+    // SAFETY: the context's socket is valid while the program runs.
+    let state = unsafe { CONNECTED.get_or_insert_ptr_mut(&call.context, None) };
+    if state.is_null() {
+        events::report(call, KIND_NO_STORAGE, service, dialled, Some(place));
+        return Verdict::Untranslated;
+    }
+    let connected =
+        Connected { dialled: Tuple::from(dialled), endpoint: Tuple::from(place), service, list };
+    // SAFETY: `state` is this socket's own storage, and the hook runs under the socket's lock.
+    unsafe { state.write(connected) };
+    call.redirect(place);
+    events::report(call, KIND_TRANSLATED, service, dialled, Some(place));
+    Verdict::Translated
+}
+
+/// The socket leaves for somewhere else: what it remembers must not colour its peer's name.
+#[inline(always)]
+fn forget(call: &Call) {
+    let socket = call.socket();
+    // An error says that there was nothing to delete.
+    // SAFETY: the context's socket is valid while the program runs.
+    let _ = unsafe { CONNECTED.delete(socket) };
+    if call.is_udp() {
+        // SAFETY: as above.
+        let _ = unsafe { PEERS.delete(socket) };
+    }
+}

@@ -1,0 +1,33 @@
+//! `getpeername4` and `getpeername6`: what the application dialled, not where it was sent.
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+
+use crate::{call::Call, choose::Place, maps::CONNECTED, verdict::ALLOW};
+
+/// AF_INET sockets.
+#[cgroup_sock_addr(getpeername4)]
+pub(crate) fn getpeername4(context: SockAddrContext) -> i32 {
+    getpeername(&Call::new(context, false))
+}
+
+/// AF_INET6 sockets, peers of IPv4 included.
+#[cgroup_sock_addr(getpeername6)]
+pub(crate) fn getpeername6(context: SockAddrContext) -> i32 {
+    getpeername(&Call::new(context, true))
+}
+
+#[inline(always)]
+fn getpeername(call: &Call) -> i32 {
+    // SAFETY: the context's socket is valid while the program runs; null if it has no storage.
+    let state = unsafe { CONNECTED.get_ptr_mut(&call.context) };
+    if state.is_null() {
+        return ALLOW;
+    }
+    // SAFETY: `state` is this socket's own storage.
+    let state = unsafe { state.read() };
+    // The peer is what the kernel says it is; the state may be of an earlier connection.
+    if Place::from(state.endpoint) == (Place { address: call.address(), port: call.port() }) {
+        call.redirect(Place::from(state.dialled));
+    }
+    ALLOW
+}

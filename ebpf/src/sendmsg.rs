@@ -1,0 +1,92 @@
+//! `sendmsg4` and `sendmsg6`: datagrams that carry an address, also on a connected socket.
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use shunt_ebpf::{
+    event::{KIND_LEFT, KIND_NO_STORAGE, KIND_REFUSED, KIND_TRANSLATED, KIND_UNREADABLE},
+    socket::{Peer, Peers},
+};
+
+use crate::{
+    call::Call,
+    choose::{Choice, Place, choose},
+    events,
+    lookup::target,
+    maps::PEERS,
+    peers,
+    verdict::{self, Verdict},
+};
+
+/// IPv4 addresses; v4-mapped ones on an AF_INET6 socket come here too.
+#[cgroup_sock_addr(sendmsg4)]
+pub(crate) fn sendmsg4(context: SockAddrContext) -> i32 {
+    sendmsg(&Call::new(context, false))
+}
+
+/// IPv6 addresses.
+#[cgroup_sock_addr(sendmsg6)]
+pub(crate) fn sendmsg6(context: SockAddrContext) -> i32 {
+    sendmsg(&Call::new(context, true))
+}
+
+#[inline(always)]
+fn sendmsg(call: &Call) -> i32 {
+    match translate(call) {
+        Verdict::Translated | Verdict::Untranslated => verdict::ALLOW,
+        Verdict::Refused => verdict::refuse(),
+    }
+}
+
+#[inline(always)]
+fn translate(call: &Call) -> Verdict {
+    if !call.is_balanced() {
+        return Verdict::Untranslated;
+    }
+    let dialled = Place { address: call.address(), port: call.port() };
+    // SAFETY: the context's socket is valid while the program runs; null if it has no storage.
+    let peers: *mut Peers = unsafe { PEERS.get_ptr_mut(&call.context) };
+    let Some(target) = target(call, dialled.address, dialled.port) else {
+        // The application talks to an endpoint directly: its answers are its own from now on.
+        peers::forget(peers, dialled);
+        return Verdict::Untranslated;
+    };
+    let known = peers::find(peers, dialled);
+    let (service, place) = match choose(call, target, peers::endpoint(known)) {
+        Choice::Endpoint { service, place, .. } => (service, place),
+        Choice::Refuse { service } => {
+            events::report(call, KIND_REFUSED, service, dialled, None);
+            return Verdict::Refused;
+        }
+        Choice::Left { service } => {
+            events::report(call, KIND_LEFT, service, dialled, None);
+            return Verdict::Untranslated;
+        }
+        Choice::Unreadable => {
+            events::report(call, KIND_UNREADABLE, 0, dialled, None);
+            return Verdict::Untranslated;
+        }
+    };
+    let peers = if peers.is_null() {
+        // SAFETY: as above; the kernel fills new storage with zeros.
+        unsafe { PEERS.get_or_insert_ptr_mut(&call.context, None) }
+    } else {
+        peers
+    };
+    if peers.is_null() {
+        events::report(call, KIND_NO_STORAGE, service, dialled, Some(place));
+        return Verdict::Untranslated;
+    }
+    peers::remember(
+        peers,
+        known,
+        Peer {
+            dialled: dialled.address,
+            endpoint: place.address,
+            dialled_port: dialled.port,
+            endpoint_port: place.port,
+            used: 0,
+        },
+    );
+    call.redirect(place);
+    events::report(call, KIND_TRANSLATED, service, dialled, Some(place));
+    Verdict::Translated
+}

@@ -1,0 +1,5 @@
+//! The probe process of worlds that benchmarks and tests make.
+
+fn main() -> anyhow::Result<()> {
+    shunt_harness::probe::run()
+}

@@ -1,0 +1,89 @@
+//! What a world tells a probe process, and what that answers: one line of JSON each.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Burst, Failure, How, Race, Received, Socket, Tally, Times, Transport, Visit};
+
+/// Something to do; answered by exactly one [`Answer`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// Answer at these addresses, under this name, as long as the process lives.
+    Serve {
+        /// Who the server says it is.
+        name: String,
+        /// The protocol.
+        transport: Transport,
+        /// Where to listen; port 0 is replaced by a free one.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Make a socket and keep it.
+    Open(Socket),
+    /// Connect a kept socket.
+    Connect {
+        /// The socket's number.
+        id: u32,
+        /// Where to.
+        to: SocketAddr,
+        /// By which call.
+        how: How,
+    },
+    /// `connect(AF_UNSPEC)`: dissolve a kept socket's association.
+    Disconnect(u32),
+    /// Send a datagram that carries an address.
+    SendTo {
+        /// The socket's number.
+        id: u32,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Send on a connected socket.
+    Send(u32),
+    /// Receive what a server says, with the sender's address.
+    Receive(u32),
+    /// `getpeername`.
+    PeerName(u32),
+    /// `getsockname`.
+    LocalName(u32),
+    /// Close a kept socket.
+    Close(u32),
+    /// Open, connect, be answered, close.
+    Visit {
+        /// The kind of socket.
+        socket: Socket,
+        /// By which call.
+        how: How,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Many visits.
+    Burst(Burst),
+    /// Timed calls to several addresses in turn.
+    Race(Race),
+    /// Go on serving when the world's maker is gone.
+    Detach,
+}
+
+/// What became of an [`Order`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// The number of the new socket.
+    Opened(u32),
+    /// The address asked for.
+    Address(SocketAddr),
+    /// The addresses served.
+    Serving(Vec<SocketAddr>),
+    /// What a server said.
+    Received(Received),
+    /// How a visit went.
+    Visited(Visit),
+    /// How a burst went.
+    Tally(Tally),
+    /// How a race went, lane by lane.
+    Raced(Vec<Times>),
+    /// It failed.
+    Failed(Failure),
+}

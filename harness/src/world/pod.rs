@@ -1,0 +1,350 @@
+//! A pod as its world sees it: a network namespace, a cgroup and a probe process.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use nlink::netlink::namespace::{self, NetnsCommand};
+use serde::Serialize;
+use shunt_core::model::Family;
+
+use super::{Addresses, builder::Site, network::namespace_path};
+use crate::probe::{
+    Answer, Burst, Failure, How, Order, ProbeProgram, Race, Received, Socket, Tally, Times,
+    Transport, Visit,
+};
+
+/// A pod, or the host. Its process ends when it is dropped.
+#[derive(Debug)]
+pub struct Pod {
+    site: Site,
+    process: Child,
+    channel: Mutex<BufReader<UnixStream>>,
+}
+
+impl Pod {
+    pub(super) fn start(program: &ProbeProgram, site: Site) -> Result<Self> {
+        let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
+        let mut command = program.command();
+        command.stdin(OwnedFd::from(theirs));
+        let process = in_place(&site, command)?
+            .spawn()
+            .with_context(|| format!("cannot start the process of pod {}", site.name))?;
+        Ok(Self { site, process, channel: Mutex::new(BufReader::new(ours)) })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.site.name
+    }
+
+    /// The node that it runs on.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.site.node
+    }
+
+    /// Its addresses.
+    #[must_use]
+    pub const fn addresses(&self) -> Addresses {
+        self.site.addresses
+    }
+
+    /// Its IPv4 address.
+    #[must_use]
+    pub const fn address4(&self) -> Ipv4Addr {
+        self.site.addresses.v4
+    }
+
+    /// Its IPv6 address.
+    #[must_use]
+    pub const fn address6(&self) -> Ipv6Addr {
+        self.site.addresses.v6
+    }
+
+    /// Its address of one family with a port.
+    #[must_use]
+    pub const fn at(&self, family: Family, port: u16) -> SocketAddr {
+        self.site.addresses.at(family, port)
+    }
+
+    /// Its network namespace, for `nsenter --net=` and `ip netns exec`.
+    #[must_use]
+    pub fn namespace(&self) -> PathBuf {
+        namespace_path(&self.site)
+    }
+
+    /// Its cgroup.
+    #[must_use]
+    pub fn cgroup(&self) -> &Path {
+        &self.site.cgroup
+    }
+
+    /// The pid of its probe process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Prepares `command` to run in the pod's network namespace and cgroup.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the namespace is gone.
+    pub fn command(&self, command: Command) -> Result<NetnsCommand> {
+        in_place(&self.site, command)
+    }
+
+    /// Runs `work` on a thread in the pod's network namespace; threads that it starts are there
+    /// too. The cgroup stays that of this process: see [`super::World::join_host`].
+    ///
+    /// # Errors
+    ///
+    /// Fails where the namespace cannot be entered, or `work` panics.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = self.namespace();
+        let enter = || {
+            // The thread ends in the namespace: there is nothing to return to.
+            std::mem::forget(namespace::enter_path(path)?);
+            Ok(work())
+        };
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name(self.site.name.clone());
+            let running = thread.spawn_scoped(scope, enter).context("cannot start a thread")?;
+            running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Answers at `addresses`, under the pod's name, as long as the pod lives, and returns them
+    /// with the ports in use (0 takes a free one).
+    ///
+    /// # Errors
+    ///
+    /// Fails where the kernel does not let the pod listen.
+    pub fn serve(
+        &self,
+        transport: Transport,
+        addresses: &[SocketAddr],
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        let name = self.site.name.clone();
+        match self.ask(&Order::Serve { name, transport, addresses: addresses.to_vec() })? {
+            Answer::Serving(addresses) => Ok(addresses),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Connects to `to`, is answered, closes.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first call that fails.
+    pub fn visit(&self, socket: Socket, to: SocketAddr) -> Result<Visit, Failure> {
+        self.visit_by(How::Connect, socket, to)
+    }
+
+    /// As [`Self::visit`], by another call than `connect`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::visit`].
+    pub fn visit_by(&self, how: How, socket: Socket, to: SocketAddr) -> Result<Visit, Failure> {
+        match self.ask(&Order::Visit { socket, how, to })? {
+            Answer::Visited(visit) => Ok(visit),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes many visits. Failures of single ones are in the tally.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the pod's process is gone.
+    pub fn burst(&self, burst: Burst) -> Result<Tally, Failure> {
+        match self.ask(&Order::Burst(burst))? {
+            Answer::Tally(tally) => Ok(tally),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Times calls to several addresses in turn.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first call that fails.
+    pub fn race(&self, race: Race) -> Result<Vec<Times>, Failure> {
+        match self.ask(&Order::Race(race))? {
+            Answer::Raced(times) => Ok(times),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes a socket to drive step by step.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the kernel does not make such sockets.
+    pub fn open(&self, socket: Socket) -> Result<KernelSocket<'_>, Failure> {
+        match self.ask(&Order::Open(socket))? {
+            Answer::Opened(id) => Ok(KernelSocket { pod: self, id }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lets the process live on when this one is gone.
+    pub(super) fn detach(&self) -> Result<()> {
+        let answer = self.ask(&Order::Detach)?;
+        ensure!(matches!(answer, Answer::Done), "the pod {} did not detach", self.site.name);
+        Ok(())
+    }
+
+    /// Gives an order and takes the answer to it.
+    fn ask(&self, order: &Order) -> Result<Answer, Failure> {
+        // A panic between the two halves of an exchange leaves a channel that fails at its next
+        // use, which is what should be seen.
+        let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = exchange(&mut channel, order)
+            .map_err(|error| Failure::Probe(format!("pod {}: {error:#}", self.site.name)))?;
+        drop(channel);
+        match answer {
+            Answer::Failed(failure) => Err(failure),
+            answer => Ok(answer),
+        }
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        // Both fail only where the process is gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn in_place(site: &Site, command: Command) -> Result<NetnsCommand> {
+    let command = NetnsCommand::path(namespace_path(site), command)
+        .with_context(|| format!("cannot use network namespace {}", site.namespace))?;
+    Ok(command.cgroup(&site.cgroup))
+}
+
+fn exchange(channel: &mut BufReader<UnixStream>, order: &impl Serialize) -> Result<Answer> {
+    let mut line = serde_json::to_string(order).context("cannot write an order")?;
+    line.push('\n');
+    channel.get_mut().write_all(line.as_bytes()).context("cannot send an order")?;
+    line.clear();
+    let length = channel.read_line(&mut line).context("cannot read the answer")?;
+    if length == 0 {
+        return Err(anyhow!("the probe process is gone"));
+    }
+    serde_json::from_str(&line).context("cannot understand the answer")
+}
+
+fn unexpected(answer: &Answer) -> Failure {
+    Failure::Probe(format!("an answer to something else: {answer:?}"))
+}
+
+/// A socket in a pod's process. Closed when dropped.
+#[derive(Debug)]
+pub struct KernelSocket<'a> {
+    pod: &'a Pod,
+    id: u32,
+}
+
+impl KernelSocket<'_> {
+    /// `connect`, or another call that connects.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn connect(&self, how: How, to: SocketAddr) -> Result<(), Failure> {
+        self.pod.ask(&Order::Connect { id: self.id, to, how }).map(drop)
+    }
+
+    /// `connect(AF_UNSPEC)`.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn disconnect(&self) -> Result<(), Failure> {
+        self.pod.ask(&Order::Disconnect(self.id)).map(drop)
+    }
+
+    /// `sendto` with an address.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn send_to(&self, to: SocketAddr) -> Result<(), Failure> {
+        self.pod.ask(&Order::SendTo { id: self.id, to }).map(drop)
+    }
+
+    /// `send`.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn send(&self) -> Result<(), Failure> {
+        self.pod.ask(&Order::Send(self.id)).map(drop)
+    }
+
+    /// `recvfrom` with a name.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does, with EAGAIN after two seconds.
+    pub fn receive(&self) -> Result<Received, Failure> {
+        match self.pod.ask(&Order::Receive(self.id))? {
+            Answer::Received(received) => Ok(received),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// `sendto`, then `recvfrom`.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn ask(&self, to: SocketAddr) -> Result<Received, Failure> {
+        self.send_to(to)?;
+        self.receive()
+    }
+
+    /// `getpeername`.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn peer_name(&self) -> Result<SocketAddr, Failure> {
+        self.address(&Order::PeerName(self.id))
+    }
+
+    /// `getsockname`.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn local_name(&self) -> Result<SocketAddr, Failure> {
+        self.address(&Order::LocalName(self.id))
+    }
+
+    fn address(&self, order: &Order) -> Result<SocketAddr, Failure> {
+        match self.pod.ask(order)? {
+            Answer::Address(address) => Ok(address),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Drop for KernelSocket<'_> {
+    fn drop(&mut self) {
+        // Fails only where the process, and with it the socket, is gone.
+        let _ = self.pod.ask(&Order::Close(self.id));
+    }
+}

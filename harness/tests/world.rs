@@ -1,0 +1,192 @@
+//! Worlds and probes by themselves, without any backend.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use shunt_core::model::Family;
+use shunt_harness::{
+    probe::{Burst, How, ProbeProgram, Socket, Transport},
+    tier::may_run_privileged,
+    world::{Pod, World},
+};
+
+fn world() -> World {
+    World::standard(&ProbeProgram::new(env!("CARGO_BIN_EXE_shunt-probe"), [""; 0]))
+        .unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Everything that carries the world's name.
+fn traces(name: &str) -> Vec<PathBuf> {
+    let cgroups = shunt_harness::world::cgroup2_mount().unwrap();
+    ["/run/netns", "/run", cgroups.to_str().unwrap()]
+        .into_iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
+        .filter(|path| path.to_string_lossy().contains(name))
+        .collect()
+}
+
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        SocketAddr::V6(_) => address,
+    }
+}
+
+#[test]
+fn a_world_leaves_no_trace() {
+    if !may_run_privileged() {
+        return;
+    }
+    let world = world();
+    let name = world.name().to_owned();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let membership = world.join_host().unwrap();
+        assert!(world.bpffs().exists());
+        std::mem::forget(membership);
+        panic!("as a failing test does: {}", world.name());
+    }));
+    assert!(outcome.is_err());
+    assert_eq!(traces(&name), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_was_kept_can_be_removed_by_name() {
+    if !may_run_privileged() {
+        return;
+    }
+    let name = world().keep().unwrap();
+    assert!(World::kept().unwrap().contains(&name));
+    World::remove(&name).unwrap();
+    assert_eq!(traces(&name), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn every_kind_of_socket_reaches_every_pod() {
+    if !may_run_privileged() {
+        return;
+    }
+    let world = world();
+    for (family, transport) in [
+        (Family::V4, Transport::Tcp),
+        (Family::V4, Transport::Udp),
+        (Family::V4, Transport::Mptcp),
+        (Family::V6, Transport::Tcp),
+        (Family::V6, Transport::Udp),
+        (Family::V6, Transport::Mptcp),
+    ] {
+        for pod in ["echo-1", "echo-3"].map(|name| world.pod(name).unwrap()) {
+            let port = if transport == Transport::Mptcp { 8081 } else { 8080 };
+            let address = pod.at(family, port);
+            pod.serve(transport, &[address]).unwrap();
+            check(&world, pod, transport, address);
+        }
+    }
+}
+
+fn check(world: &World, pod: &Pod, transport: Transport, address: SocketAddr) {
+    let hows = match transport {
+        Transport::Tcp => vec![How::Connect, How::NonBlocking, How::FastOpen],
+        Transport::Udp => vec![How::Connect, How::NonBlocking, How::SendTo],
+        Transport::Mptcp => vec![How::Connect],
+    };
+    for client in [world.pod("client").unwrap(), world.pod("echo-2").unwrap(), world.host()] {
+        for &how in &hows {
+            for to in [address, mapped(address)] {
+                let visit = client.visit_by(how, Socket::of(transport, to), to);
+                let visit = visit.unwrap_or_else(|error| {
+                    panic!("{} {transport:?} {how:?} {to}: {error}", client.name())
+                });
+                assert_eq!(visit.said.server, pod.name());
+                assert_eq!(visit.said.endpoint, address);
+                assert_eq!(visit.said.source.ip(), client.addresses().of(Family::of(address.ip())));
+                assert_eq!(visit.peer, to);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_nobody_translates_arrives_beyond() {
+    if !may_run_privileged() {
+        return;
+    }
+    let world = world();
+    let beyond = world.pod("beyond").unwrap();
+    for text in ["10.96.7.8:80", "203.0.113.9:80", "[fd96::7]:80", "[2001:db8::9]:80"] {
+        let address: SocketAddr = text.parse().unwrap();
+        for transport in [Transport::Tcp, Transport::Udp] {
+            beyond.serve(transport, &[address]).unwrap();
+            for client in [world.pod("client").unwrap(), world.host()] {
+                let visit = client.visit(Socket::of(transport, address), address).unwrap();
+                assert_eq!((visit.said.server.as_str(), visit.peer), ("beyond", address));
+            }
+        }
+    }
+}
+
+#[test]
+fn failures_are_the_kernels() {
+    if !may_run_privileged() {
+        return;
+    }
+    let world = world();
+    let client = world.pod("client").unwrap();
+    let closed = world.pod("echo-1").unwrap().at(Family::V4, 9);
+    let failure = client.visit(Socket::tcp4(), closed).unwrap_err();
+    assert_eq!(failure.to_string(), "connect failed with ECONNREFUSED: Connection refused");
+    let failure = client.visit(Socket::udp4(), closed).unwrap_err();
+    assert_eq!(failure.errno().unwrap().1.to_string(), "ECONNREFUSED: Connection refused");
+}
+
+#[test]
+fn a_socket_can_be_driven_step_by_step() {
+    if !may_run_privileged() {
+        return;
+    }
+    let world = world();
+    let [one, two] = ["echo-1", "echo-2"].map(|name| world.pod(name).unwrap());
+    for pod in [one, two] {
+        pod.serve(Transport::Udp, &[pod.at(Family::V4, 53)]).unwrap();
+    }
+    let client = world.pod("client").unwrap();
+    let socket = client.open(Socket::udp4()).unwrap();
+    for pod in [one, two, one] {
+        let received = socket.ask(pod.at(Family::V4, 53)).unwrap();
+        assert_eq!(received.said.server, pod.name());
+        assert_eq!(received.from, Some(pod.at(Family::V4, 53)));
+    }
+    socket.connect(How::Connect, one.at(Family::V4, 53)).unwrap();
+    assert_eq!(socket.peer_name().unwrap(), one.at(Family::V4, 53));
+    socket.disconnect().unwrap();
+    assert!(socket.peer_name().is_err());
+    socket.connect(How::Connect, two.at(Family::V4, 53)).unwrap();
+    socket.send().unwrap();
+    let received = socket.receive().unwrap();
+    assert_eq!(received.said.server, "echo-2");
+    assert_eq!(received.said.source, socket.local_name().unwrap());
+}
+
+#[test]
+fn a_burst_counts_every_visit() {
+    if !may_run_privileged() {
+        return;
+    }
+    let world = world();
+    let echo = world.pod("echo-1").unwrap();
+    let to = [echo.at(Family::V4, 8080), echo.at(Family::V4, 8081)];
+    echo.serve(Transport::Tcp, &to).unwrap();
+    let closed = echo.at(Family::V4, 9);
+    let burst = Burst {
+        to: vec![to[0], to[1], closed],
+        threads: 3,
+        log: true,
+        ..Burst::new(Socket::tcp4(), closed, 300)
+    };
+    let tally = world.pod("client").unwrap().burst(burst).unwrap();
+    assert_eq!((tally.answered(), tally.failed(), tally.calls.len()), (200, 100, 300));
+    assert_eq!(tally.reached[&to[1]], 100);
+    assert!(tally.calls.iter().all(|call| call.started < call.ended));
+    assert!(tally.quantile(0.5) <= tally.quantile(1.0));
+}

@@ -1,0 +1,9 @@
+//! The backends that Shunt comes with, as plug-ins.
+
+use crate::registry::BackendPlugin;
+
+/// The backends of this build, in the order in which a connection meets them.
+pub(crate) const PLUGINS: &[&dyn BackendPlugin] = &[];
+
+/// Every name that a cargo feature brings, on or off.
+pub(crate) const FEATURES: &[(&str, &str)] = &[("connect", "backend-connect")];
