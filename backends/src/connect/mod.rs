@@ -7,7 +7,20 @@
 //! [`encode`] decides what this dataplane serves, [`tables`] brings it into the kernel, and [`sys`]
 //! makes every system call.
 
+mod backend;
+mod bpffs;
+mod canary;
+mod cgroup;
+mod cleanup;
 mod encode;
+mod hook;
+mod inspect;
+mod links;
+mod lock;
+mod mounts;
+mod pins;
+mod probe;
+mod program;
 mod reclaim;
 mod sizes;
 mod slot;
@@ -15,5 +28,9 @@ mod snapshot;
 #[expect(unsafe_code, reason = "the edge to the kernel; nothing outside it is unsafe")]
 mod sys;
 mod tables;
+mod verify;
 
-pub use self::sizes::TableSizes;
+pub use self::{
+    backend::{ConnectBackend, ConnectOptions},
+    sizes::TableSizes,
+};

@@ -15,6 +15,7 @@ use shunt_ebpf::{
 };
 
 use super::{
+    encode::sort_key,
     slot::Slot,
     sys::{Array, Hash, Kernel, Table, values_of},
     tables::{Run, decode_name},
@@ -165,8 +166,9 @@ impl Snapshot {
         }
         for (run, number) in runs {
             let endpoints = kernel.read_run(run.base, run.count)?;
-            if !endpoints.is_sorted_by(|a, b| a < b) || !endpoints.iter().all(is_plain) {
-                self.complaints.push(format!("list {number} is not sorted"));
+            let is_sorted = endpoints.is_sorted_by(|a, b| sort_key(a) < sort_key(b));
+            if !is_sorted || !endpoints.iter().all(is_whole) {
+                self.complaints.push(format!("list {number} is not one of ours"));
                 sound.remove(&number);
             }
         }
@@ -174,8 +176,8 @@ impl Snapshot {
     }
 }
 
-fn is_plain(endpoint: &Endpoint) -> bool {
-    endpoint.zero == [0; 3] && endpoint.reserved == 0
+fn is_whole(endpoint: &Endpoint) -> bool {
+    *endpoint == Endpoint::new(endpoint.address, endpoint.port)
 }
 
 fn read_lists(kernel: &impl Kernel) -> io::Result<BTreeMap<u32, List>> {

@@ -153,7 +153,7 @@ impl Content {
                 (false, false) => Self::Left(LeftReason::NoRefusal),
             };
         }
-        endpoints.sort_unstable();
+        endpoints.sort_unstable_by_key(sort_key);
         endpoints.dedup();
         Self::Endpoints(endpoints)
     }
@@ -168,8 +168,13 @@ impl Content {
 }
 
 fn encode_endpoint(endpoint: &plan::Endpoint) -> Endpoint {
-    let address = encode_address(endpoint.address.ip());
-    Endpoint { address, port: endpoint.address.port(), ..Endpoint::default() }
+    Endpoint::new(encode_address(endpoint.address.ip()), endpoint.address.port())
+}
+
+/// The order of endpoints in a run: programs search by the first part, the rest makes the same set
+/// the same run.
+pub(super) const fn sort_key(endpoint: &Endpoint) -> (u64, Address, u16) {
+    (endpoint.order, endpoint.address, endpoint.port)
 }
 
 /// An address as the tables have it: IPv4 in its v4-mapped form.

@@ -18,6 +18,7 @@ const PROG_LOAD: u32 = 5;
 const OBJ_PIN: u32 = 6;
 const OBJ_GET: u32 = 7;
 const PROG_GET_FD_BY_ID: u32 = 13;
+const MAP_GET_FD_BY_ID: u32 = 14;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
 const PROG_QUERY: u32 = 16;
 const BTF_LOAD: u32 = 18;
@@ -89,6 +90,24 @@ pub(in super::super) struct MapSpec {
     pub(in super::super) btf_key_type: u32,
     /// The value's type in it.
     pub(in super::super) btf_value_type: u32,
+}
+
+impl MapSpec {
+    /// Nothing, as a constant.
+    pub(in super::super) const NONE: Self = Self {
+        kind: 0,
+        key_size: 0,
+        value_size: 0,
+        max_entries: 0,
+        flags: 0,
+        inner_map_fd: 0,
+        numa_node: 0,
+        name: [0; 16],
+        ifindex: 0,
+        btf_fd: 0,
+        btf_key_type: 0,
+        btf_value_type: 0,
+    };
 }
 
 /// Creates a map.
@@ -256,6 +275,24 @@ pub(in super::super) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     info(map, &mut words)?;
     let [kind, id, key_size, value_size, max_entries, _flags] = words;
     Ok(MapInfo { kind, id, key_size, value_size, max_entries })
+}
+
+/// The id of a map.
+pub(in super::super) fn map_id(map: &OwnedFd) -> io::Result<u32> {
+    map_info(map.as_fd()).map(|info| info.id)
+}
+
+/// The name of the map with this id, at most 15 bytes of it.
+pub(in super::super) fn map_name(id: u32) -> io::Result<String> {
+    let mut attr = [id, 0, 0];
+    // SAFETY: id, next id and open flags; no address.
+    let map = unsafe { bpf_fd(MAP_GET_FD_BY_ID, &mut attr) }?;
+    // `struct bpf_map_info` has the name in the four words from the seventh on.
+    let mut words = [0_u32; 10];
+    info(map.as_fd(), &mut words)?;
+    let bytes = words.iter().skip(6).flat_map(|word| word.to_ne_bytes());
+    let name: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+    Ok(String::from_utf8_lossy(&name).into_owned())
 }
 
 /// What a link is.

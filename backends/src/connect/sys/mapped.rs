@@ -28,6 +28,15 @@ pub(super) struct Mapped {
 // touch them.
 unsafe impl Send for Mapped {}
 
+/// Maps an array with one word and stores in it.
+///
+/// # Errors
+///
+/// Fails where the kernel does not map arrays.
+pub(in super::super) fn try_mapping(array: OwnedFd) -> io::Result<()> {
+    Mapped::new(array, 1).store(0, 1)
+}
+
 impl Mapped {
     /// Maps nothing yet of an array of so many words.
     pub(super) fn new(fd: OwnedFd, words: usize) -> Self {

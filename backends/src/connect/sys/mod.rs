@@ -24,6 +24,7 @@ use shunt_ebpf::{
 
 pub(super) use self::{
     bpf::*,
+    mapped::try_mapping,
     maps::Maps,
     plain::{Plain, bytes_of, values_of},
     process::*,

@@ -97,3 +97,19 @@ pub(in super::super) fn lift_memory_lock_limit() -> io::Result<()> {
     let result = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Whether this process is in the first cgroup namespace, which sees all cgroups.
+pub(in super::super) fn is_initial_cgroup_namespace() -> bool {
+    is_namespace("cgroup", 0xeffffffb)
+}
+
+/// Whether this process is in the first PID namespace, where PID 1 is the node's.
+pub(in super::super) fn is_initial_pid_namespace() -> bool {
+    is_namespace("pid", 0xeffffffc)
+}
+
+/// The first namespaces have fixed inodes (`include/linux/proc_ns.h`, `PROC_*_INIT_INO`).
+fn is_namespace(kind: &str, inode: u64) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(format!("/proc/self/ns/{kind}")).is_ok_and(|file| file.ino() == inode)
+}

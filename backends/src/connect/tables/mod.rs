@@ -5,7 +5,9 @@
 
 mod adopt;
 mod apply;
+mod audit;
 mod batch;
+mod canary;
 mod frontends;
 mod lists;
 mod node;
@@ -33,7 +35,7 @@ use self::{
     lists::Lists,
     runs::Runs,
 };
-pub(super) use self::{runs::Run, services::decode_name};
+pub(super) use self::{audit::Audit, runs::Run, services::decode_name};
 use super::{
     reclaim::{Garbage, Grace},
     slot::Slot,

@@ -16,7 +16,7 @@ use shunt_ebpf::tables::{Frontend4, Frontend6, ListWord, Target};
 
 use super::super::{
     super::{
-        encode::{self, Content, Use, decode_endpoint},
+        encode::{self, Content, Use, decode_endpoint, sort_key},
         reclaim::{Garbage, Grace},
         slot::Slot,
         sys::{
@@ -61,7 +61,7 @@ pub(super) fn connect(state: &State, slot: Slot) -> Answer {
         ListWord::Refuse => Answer::Refused,
         ListWord::Run { base, count } => {
             let run = &state.endpoints[base as usize..(base + count) as usize];
-            assert!(run.is_sorted(), "{slot:?} is served from an unsorted run");
+            assert!(run.is_sorted_by_key(sort_key), "{slot:?} is served from an unsorted run");
             Answer::Endpoints(run.iter().map(decode_endpoint).collect())
         }
     }
