@@ -1,5 +1,7 @@
 //! The layouts are a contract with the kernel and with other versions of Shunt.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use shunt_ebpf::{

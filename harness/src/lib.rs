@@ -43,7 +43,11 @@ pub mod probe;
 
 pub mod world;
 
+pub mod conformance;
+
 pub mod crowd;
+
+pub mod naive;
 
 pub mod tier;
 

@@ -1,2 +1,63 @@
-//! Stub.
-fn main() {}
+//! Every step of CI as one local command: `cargo xtask --help`.
+
+mod bench;
+mod ebpf;
+mod lint;
+mod process;
+mod record;
+mod setup;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every step of CI as one local command.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    step: Step,
+}
+
+#[derive(Subcommand)]
+enum Step {
+    /// Install what compiles the eBPF programs and what checks licences; skips what is there.
+    Setup,
+    /// Compile the eBPF programs into ebpf/object/.
+    Ebpf {
+        /// Change nothing, and fail if the checked-in object is not what its source compiles to.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check format, clippy on host and BPF, and the rules of the house.
+    Lint,
+    /// Run everything that CI runs: set-up, eBPF, lints, tests, examples, docs and licences.
+    Test,
+    /// Measure, and print the figures as a table.
+    Bench {
+        /// Passed on to the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().step {
+        Step::Setup => setup::install(),
+        Step::Ebpf { check: false } => ebpf::update(),
+        Step::Ebpf { check: true } => ebpf::check(),
+        Step::Lint => lint::run(),
+        Step::Test => test::run(),
+        Step::Bench { args } => bench::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -65,7 +65,7 @@ fn draft_port(
 ) -> PortDraft {
     let family = Family::of(cluster_ip);
     let wanted = frontend::wanted(cluster, service, port, cluster_ip);
-    let externally_accessible = frontend::is_externally_accessible(&wanted);
+    let externally_accessible = frontend::is_externally_accessible(service, port, family);
     let external_policy =
         if externally_accessible { service.external_policy } else { TrafficPolicy::Cluster };
     let internal_local = service.internal_policy == TrafficPolicy::Local;

@@ -49,10 +49,12 @@ pub(super) fn wanted(
     frontends
 }
 
-/// Whether connections from outside the cluster can reach the port: this is asked of what the
-/// Service wants, not of what it gets, so that a clash does not change its policies.
-pub(super) fn is_externally_accessible(wanted: &[Frontend]) -> bool {
-    wanted.iter().any(|frontend| !frontend.kind.is_internal())
+/// Whether connections from outside the cluster can reach the port. This is asked of what the
+/// Service names, not of what it gets, so that a clash does not change its policies.
+pub(super) fn is_externally_accessible(service: &Service, port: &PortSpec, family: Family) -> bool {
+    port.node_port.is_some()
+        || of_family(&service.load_balancer_ips, family).next().is_some()
+        || of_family(&service.external_ips, family).next().is_some()
 }
 
 fn of_family(addresses: &[IpAddr], family: Family) -> impl Iterator<Item = IpAddr> {

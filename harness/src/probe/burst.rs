@@ -132,7 +132,8 @@ impl Tally {
         }
     }
 
-    fn merge(&mut self, other: Self) {
+    /// Adds what another burst did. Its times are not sorted in.
+    pub fn merge(&mut self, other: Self) {
         for (address, count) in other.reached {
             *self.reached.entry(address).or_default() += count;
         }

@@ -155,6 +155,11 @@ impl World {
         remove::remove(name)
     }
 
+    /// Removes every world whose maker is gone, unless it was kept. Making a world does this too.
+    pub fn sweep() {
+        remove::sweep();
+    }
+
     /// The names of the worlds that were kept.
     ///
     /// # Errors

@@ -2,11 +2,17 @@
 
 pub mod host;
 pub mod objects;
+#[cfg(feature = "source-static")]
+pub mod r#static;
 
 use crate::registry::SourcePlugin;
 
 /// The sources of this build.
-pub(crate) const PLUGINS: &[&dyn SourcePlugin] = &[&host::HostPlugin];
+pub(crate) const PLUGINS: &[&dyn SourcePlugin] = &[
+    #[cfg(feature = "source-static")]
+    &r#static::StaticPlugin,
+    &host::HostPlugin,
+];
 
 /// Every name that a cargo feature brings, on or off.
 pub(crate) const FEATURES: &[(&str, &str)] = &[("static", "source-static")];

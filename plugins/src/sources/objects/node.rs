@@ -17,7 +17,8 @@ pub(super) struct WireNode {
     metadata: Meta,
     #[serde(default, deserialize_with = "nullable")]
     spec: Spec,
-    #[serde(default, deserialize_with = "nullable")]
+    /// Always printed: a Node without it was cut off.
+    #[serde(deserialize_with = "nullable")]
     status: Status,
 }
 

@@ -6,7 +6,7 @@ use shunt_core::source::{Object, ObjectId};
 
 use super::{
     endpoint_slice::WireSlice,
-    error::{FieldError, ObjectError, ObjectWarning},
+    error::{Fault, FieldError, ObjectError, ObjectWarning},
     kind::{ObjectKind, TypeMeta},
     node::WireNode,
     service::WireService,
@@ -55,7 +55,9 @@ where
         let field = if type_meta.kind.is_empty() { "kind" } else { "apiVersion" };
         return Err(ObjectError::Untyped { object: label("object", document), field });
     }
-    let Some(kind) = ObjectKind::of(&type_meta) else { return Ok(Parsed::Unknown(type_meta)) };
+    let Some(kind) = ObjectKind::of(&type_meta) else {
+        return unknown(type_meta, document);
+    };
     let object = match kind {
         ObjectKind::EndpointSlice => {
             return decode(kind, document, WireSlice::into_parsed);
@@ -71,6 +73,22 @@ where
         }),
     }?;
     Ok(Parsed::Object { object, warnings: Vec::new() })
+}
+
+/// An object of another kind; without a name it is none, and the kind may be cut off.
+fn unknown<'de, D>(type_meta: TypeMeta, document: D) -> Result<Parsed, ObjectError>
+where
+    D: Deserializer<'de> + Copy,
+{
+    let value = Value::deserialize(document).unwrap_or_default();
+    if value.pointer("/metadata/name").is_some_and(Value::is_string) {
+        return Ok(Parsed::Unknown(type_meta));
+    }
+    Err(ObjectError::Field {
+        object: label(&type_meta.kind, document),
+        path: "metadata.name".to_owned(),
+        reason: Fault::Missing.to_string(),
+    })
 }
 
 fn decode<'de, D, W, T>(

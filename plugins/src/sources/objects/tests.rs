@@ -386,7 +386,9 @@ fn the_node_and_service_cidrs_are_read() {
     assert_eq!(node.addresses.len(), 2);
     assert_eq!(node.addresses[1].kind, NodeAddressKind::Internal);
     assert_eq!((node.pod_cidrs.len(), node.taints[0].as_ref()), (2, "a"));
-    let minimal = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" } });
+    let minimal = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" }, "status": null,
+    });
     assert_eq!(object(&minimal), Object::Node(Node::new("n".into())));
 
     let value = json!({
@@ -405,7 +407,10 @@ fn other_kinds_are_not_looked_into() {
         ("serving.knative.dev/v1", "Service"),
         ("discovery.k8s.io/v1beta1", "EndpointSlice"),
     ] {
-        let value = json!({ "apiVersion": api_version, "kind": kind, "spec": 7 });
+        let metadata = json!({ "name": "Odd Name" });
+        let value = json!({
+            "apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": 7,
+        });
         let Parsed::Unknown(type_meta) = parsed(&value).unwrap() else { panic!() };
         assert_eq!(type_meta.to_string(), format!("{api_version} {kind}"));
     }
@@ -414,7 +419,7 @@ fn other_kinds_are_not_looked_into() {
 #[test]
 fn the_objects_of_a_typed_list_need_not_say_their_kind() {
     let list = TypeMeta { api_version: "v1".into(), kind: "NodeList".into() };
-    let value = json!({ "metadata": { "name": "n" } });
+    let value = json!({ "metadata": { "name": "n" }, "status": {} });
     let parsed = parse(&value, list.element().as_ref()).unwrap();
     assert!(matches!(parsed, Parsed::Object { object: Object::Node(_), .. }));
     assert_eq!(TypeMeta { kind: "List".into(), ..list }.element(), None);
@@ -422,8 +427,8 @@ fn the_objects_of_a_typed_list_need_not_say_their_kind() {
 
 #[test]
 fn a_field_that_is_there_twice_is_an_error() {
-    let text =
-        r#"{ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "a", "name": "b" } }"#;
+    let text = r#"{ "apiVersion": "v1", "kind": "Node", "status": {},
+                    "metadata": { "name": "a", "name": "b" } }"#;
     let raw: Box<RawValue> = serde_json::from_str(text).unwrap();
     let error = parse(&*raw, None).unwrap_err().to_string();
     assert_eq!(error, "Node b: the object: a field is there twice");

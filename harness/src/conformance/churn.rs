@@ -1,0 +1,204 @@
+//! No false failure: while endpoints and other Services come and go, no connect fails, misses, or
+//! reaches an endpoint outside the sets that were valid between its start and its return.
+//!
+//! 20,000 connects during at least 2,000 changes; `SHUNT_CHURN=full` makes that 100,000 and
+//! 10,000.
+
+use std::{
+    env,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use shunt_core::model::{Family, Protocol};
+
+use super::{Dialect, Service, Stage, service_ip};
+use crate::{
+    probe::{Burst, Call, How, Tally, monotonic},
+    world::Pod,
+};
+
+/// Connects between two looks at whether enough has changed.
+const BURST: u32 = 2_000;
+
+/// Services that come and go beside the one that is dialled.
+const OTHERS: u16 = 8;
+
+/// Every dialect that has calls of its own, with its share of the whole.
+const RUNS: [(Dialect, How); 4] = [
+    (Dialect { protocol: Protocol::Tcp, family: Family::V4, mapped: false }, How::Connect),
+    (Dialect { protocol: Protocol::Tcp, family: Family::V6, mapped: false }, How::Connect),
+    (Dialect { protocol: Protocol::Udp, family: Family::V4, mapped: false }, How::Connect),
+    (Dialect { protocol: Protocol::Udp, family: Family::V6, mapped: false }, How::SendTo),
+];
+
+/// Connects from several threads while the sets change as fast as they can be applied.
+///
+/// # Errors
+///
+/// Fails where the backend does otherwise.
+pub fn check(stage: &mut Stage<'_>) -> Result<()> {
+    let full = env::var_os("SHUNT_CHURN").is_some_and(|value| value == "full");
+    let (connects, changes) = if full { (100_000, 10_000) } else { (20_000, 2_000) };
+    let dialects = stage.dialects();
+    for (number, (dialect, how)) in (1..).zip(RUNS) {
+        if dialects.contains(&dialect) {
+            let share = RUNS.len() as u32;
+            churn(stage, dialect, how, number, connects / share, changes / share as usize)
+                .with_context(|| format!("{dialect} {how:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn churn(
+    stage: &mut Stage<'_>,
+    dialect: Dialect,
+    how: How,
+    number: u16,
+    connects: u32,
+    changes: usize,
+) -> Result<()> {
+    let Dialect { protocol, family, .. } = dialect;
+    let all = stage.farm(protocol, family, 8000 + 20 * number, 9)?;
+    let (steady_set, moving) = all.split_at(1);
+    let address = SocketAddr::new(service_ip(family, 1000 * number), 80);
+    let steady = SocketAddr::new(service_ip(family, 1000 * number + 1), 80);
+    let service = Service::new(&format!("moving-{number}"), protocol, family);
+    let service = service.cluster_ip(address);
+    let other = Service::new(&format!("steady-{number}"), protocol, family);
+    let mut log = vec![Change { started: 0, ended: 0, set: moving[..1].to_vec() }];
+    let first = service.clone().endpoints(&moving[..1]);
+    stage.serve([first, other.cluster_ip(steady).endpoints(steady_set)])?.nothing()?;
+
+    let burst = Burst {
+        how,
+        to: vec![address, address, steady].into_iter().map(|a| dialect.address(a)).collect(),
+        threads: 3,
+        log: true,
+        ..Burst::new(dialect.socket(), address, BURST)
+    };
+    let client = stage.client()?;
+    let (connected, enough) = (AtomicBool::new(false), AtomicBool::new(false));
+    let tally = thread::scope(|scope| {
+        let connecting = scope.spawn(|| connect(client, &burst, connects, &connected, &enough));
+        let changed = (|| {
+            while !(connected.load(Ordering::Acquire) && log.len() > changes) {
+                enough.store(log.len() > changes, Ordering::Release);
+                ensure!(!connecting.is_finished(), "the clients ended early");
+                change(stage, &service, moving, &mut log)?;
+            }
+            Ok(())
+        })();
+        enough.store(true, Ordering::Release);
+        connected.store(true, Ordering::Release);
+        let tally = connecting.join();
+        changed?;
+        tally.unwrap_or_else(|_| bail!("the thread of the clients panicked"))
+    })?;
+    judge(&tally, &log, dialect.address(steady), steady_set)
+}
+
+/// Bursts until there were enough connects, and enough changes during them.
+fn connect(
+    client: &Pod,
+    burst: &Burst,
+    connects: u32,
+    connected: &AtomicBool,
+    enough: &AtomicBool,
+) -> Result<Tally> {
+    let mut all = Tally::default();
+    while all.answered() + all.failed() < connects || !enough.load(Ordering::Acquire) {
+        all.merge(client.burst(burst.clone())?);
+        ensure!(all.failed() == 0, "failed connects: {:?}", all.failures);
+        if all.answered() >= connects {
+            connected.store(true, Ordering::Release);
+        }
+    }
+    Ok(all)
+}
+
+/// A set of endpoints and when it was being applied, in nanoseconds of CLOCK_MONOTONIC.
+struct Change {
+    started: u64,
+    ended: u64,
+    set: Vec<SocketAddr>,
+}
+
+/// The next set, with another Service created or removed in the same Delta every other time.
+fn change(
+    stage: &mut Stage<'_>,
+    service: &Service,
+    all: &[SocketAddr],
+    log: &mut Vec<Change>,
+) -> Result<()> {
+    let step = log.len();
+    // 1→2→1, N→N-1, full replacement both ways.
+    let set = match step % 8 {
+        0 | 2 => &all[..1],
+        1 => &all[..2],
+        3 => &all[..6],
+        4 => &all[1..6],
+        5 => &all[6..],
+        6 => &all[..5],
+        _ => &all[5..],
+    };
+    let started = monotonic();
+    stage.serve([service.clone().endpoints(set)])?.nothing()?;
+    log.push(Change { started, ended: monotonic(), set: set.to_vec() });
+    let other = Service::new(
+        &format!("other-{}", step as u16 % OTHERS),
+        service.key.protocol,
+        service.key.family,
+    );
+    if (step / usize::from(OTHERS)).is_multiple_of(2) {
+        let address = service_ip(service.key.family, 100 + step as u16 % OTHERS);
+        let other = other.cluster_ip(SocketAddr::new(address, 80)).endpoints(set);
+        stage.serve([other])?.nothing()
+    } else {
+        stage.remove([other.key])?.nothing()
+    }
+}
+
+fn judge(
+    tally: &Tally,
+    log: &[Change],
+    steady: SocketAddr,
+    steady_set: &[SocketAddr],
+) -> Result<()> {
+    ensure!(tally.failed() == 0, "failed connects: {:?}", tally.failures);
+    let mut overlapping = 0_usize;
+    for call in &tally.calls {
+        let reached = call.reached.context("a call without an endpoint is a failed one")?;
+        if call.to == steady {
+            ensure!(steady_set.contains(&reached), "a Service that did not change: {reached}");
+            continue;
+        }
+        let valid = valid(log, call);
+        ensure!(
+            valid.iter().any(|change| change.set.contains(&reached)),
+            "reached {reached}, valid were {:?}",
+            valid.iter().map(|change| &change.set).collect::<Vec<_>>()
+        );
+        overlapping += usize::from(
+            valid.iter().any(|change| call.started < change.ended && change.started < call.ended),
+        );
+    }
+    ensure!(
+        overlapping > tally.calls.len() / 50,
+        "only {overlapping} of {} connects overlapped one of {} changes",
+        tally.calls.len(),
+        log.len()
+    );
+    Ok(())
+}
+
+/// The sets that were in force at some moment of a call: from the start of the change that brought
+/// it to the end of the one that replaced it.
+fn valid<'a>(log: &'a [Change], call: &Call) -> &'a [Change] {
+    let after = log.partition_point(|change| change.started <= call.ended);
+    let replaced = log.partition_point(|change| change.ended < call.started);
+    &log[replaced.saturating_sub(1)..after]
+}

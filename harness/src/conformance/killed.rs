@@ -1,0 +1,96 @@
+//! An agent that is killed between any two instructions leaves a state that serves.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use shunt_core::model::{Family, Protocol};
+
+use super::{Dialect, Service, Stage, agent::Script, service_ip};
+use crate::{
+    probe::{Burst, Tally, monotonic},
+    until,
+};
+
+/// Agents killed one after the other.
+const KILLS: u64 = 8;
+
+/// Agents that change endpoints without pause are killed; connects go on, the next one takes over.
+///
+/// # Errors
+///
+/// Fails where the backend does otherwise.
+pub fn check(stage: &mut Stage<'_>) -> Result<()> {
+    let dialect = Dialect { protocol: Protocol::Tcp, family: Family::V4, mapped: false };
+    if !stage.dialects().contains(&dialect) {
+        return Ok(());
+    }
+    let endpoints = stage.farm(dialect.protocol, dialect.family, 8000, 6)?;
+    let script = Script {
+        cgroup: stage.site().cgroup.clone(),
+        pin_path: stage.site().pin_path.clone(),
+        name: "surviving".to_owned(),
+        address: SocketAddr::new(service_ip(dialect.family, 1), 80),
+        sets: vec![
+            endpoints[..1].to_vec(),
+            endpoints[..2].to_vec(),
+            endpoints[..4].to_vec(),
+            endpoints[1..4].to_vec(),
+            endpoints[4..].to_vec(),
+        ],
+        verdict: stage.world().folder().join("verdict"),
+    };
+    let Service { key, port } = script.service(&endpoints);
+    stage.serve([Service { key, port }])?.nothing()?;
+    stage.stop();
+
+    let client = stage.client()?;
+    let burst = Burst::new(dialect.socket(), script.address, 200);
+    let done = AtomicBool::new(false);
+    let tally = thread::scope(|scope| {
+        let connecting = scope.spawn(|| {
+            let mut all = Tally::default();
+            while !done.load(Ordering::Acquire) {
+                all.merge(client.burst(burst.clone())?);
+            }
+            Ok::<_, anyhow::Error>(all)
+        });
+        let killed = (0..KILLS).try_for_each(|number| kill_one(stage, &script, number));
+        done.store(true, Ordering::Release);
+        let tally = connecting.join();
+        killed?;
+        tally.unwrap_or_else(|_| bail!("the thread of the clients panicked"))
+    })?;
+    ensure!(tally.failed() == 0, "failed connects: {:?}", tally.failures);
+    let known: BTreeSet<_> = endpoints.iter().collect();
+    let strangers: Vec<_> = tally.reached.keys().filter(|a| !known.contains(a)).collect();
+    ensure!(strangers.is_empty(), "reached {strangers:?}");
+
+    stage.restart();
+    stage.serve([script.service(&endpoints[2..4])])?.nothing()?;
+    stage.expect_served(client, dialect, script.address, &endpoints[2..4])?;
+    stage.expect_healthy()
+}
+
+fn kill_one(stage: &Stage<'_>, script: &Script, number: u64) -> Result<()> {
+    let _ = std::fs::remove_file(&script.verdict);
+    let mut agent = script.command(stage)?.spawn().context("cannot start another agent")?;
+    let problems = script.verdict(stage, &mut agent);
+    // Another moment for each agent: the phase of its work is what matters.
+    let start = monotonic();
+    let pause = Duration::from_micros(700 * number);
+    let waited = until("the moment", Duration::from_secs(5), || {
+        (u128::from(monotonic() - start) >= pause.as_nanos()).then_some(())
+    });
+    agent.kill().context("cannot kill the agent")?;
+    agent.wait().context("cannot wait for the agent")?;
+    waited?;
+    let problems = problems.with_context(|| format!("agent {number}"))?;
+    ensure!(problems.is_empty(), "agent {number} found {problems:?}");
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! A ClusterIP that an interface of the node carries is answered there: NodeLocal DNSCache.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use shunt_core::backend::LeftReason;
+
+use super::{Dialect, Service, Stage, service_ip};
+
+/// The interface takes the address, and gives it back.
+///
+/// # Errors
+///
+/// Fails where the backend does otherwise.
+pub fn check(stage: &mut Stage<'_>) -> Result<()> {
+    for (number, dialect) in (1..).zip(stage.dialects()) {
+        one(stage, dialect, number).with_context(|| dialect.to_string())?;
+    }
+    Ok(())
+}
+
+fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
+    let Dialect { protocol, family, .. } = dialect;
+    let endpoints = stage.farm(protocol, family, 8000 + 10 * number, 3)?;
+    let address = SocketAddr::new(service_ip(family, number), 53);
+    let service = Service::new(&format!("dns-{number}"), protocol, family)
+        .cluster_ip(address)
+        .endpoints(&endpoints);
+    let key = service.key.clone();
+    stage.serve([service.clone()])?.nothing()?;
+    stage.expect_served(stage.client()?, dialect, address, &endpoints)?;
+
+    let left = stage.serve([service.clone().on_interface("nodelocaldns")])?;
+    left.only(&key, |reason| matches!(reason, LeftReason::OnInterface(_)))?;
+    stage.expect_untouched(stage.client()?, dialect, address)?;
+
+    stage.serve([service])?.nothing()?;
+    stage.expect_served(stage.client()?, dialect, address, &endpoints)
+}

@@ -1,0 +1,77 @@
+//! A frontend that passes from one ServicePort to another in one Delta is served throughout.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use shunt_core::backend::Feature;
+
+use super::{Dialect, Service, Stage, service_ip};
+use crate::probe::{Burst, Tally};
+
+/// How often the frontends change hands.
+const TURNS: usize = 60;
+
+/// A clusterIP and a NodePort change hands; so does the clusterIP of a Service that is made anew.
+///
+/// # Errors
+///
+/// Fails where the backend does otherwise.
+pub fn check(stage: &mut Stage<'_>) -> Result<()> {
+    for (number, dialect) in (1..).zip(stage.dialects()) {
+        one(stage, dialect, number).with_context(|| dialect.to_string())?;
+    }
+    Ok(())
+}
+
+fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
+    let Dialect { protocol, family, .. } = dialect;
+    let all = stage.farm(protocol, family, 8000 + 10 * number, 4)?;
+    let address = SocketAddr::new(service_ip(family, number), 80);
+    let node_port = stage.world().host().at(family, 30_000 + number);
+    let mut frontends = vec![address];
+    if stage.can(Feature::NodePort) {
+        frontends.push(node_port);
+    }
+    let name = |who: &str| Service::new(&format!("{who}-{number}"), protocol, family);
+    let owner = |who, set| name(who).cluster_ip(address).node_port(node_port.port()).endpoints(set);
+    let owners = [("one", &all[..2]), ("two", &all[2..])];
+    stage.serve([owner("one", &all[..2])])?.nothing()?;
+
+    let client = stage.client()?;
+    let mut burst = Burst::new(dialect.socket(), address, 100);
+    burst.to = frontends.iter().map(|&frontend| dialect.address(frontend)).collect();
+    let done = AtomicBool::new(false);
+    let tally = thread::scope(|scope| {
+        let connecting = scope.spawn(|| {
+            let mut all = Tally::default();
+            while !done.load(Ordering::Acquire) {
+                all.merge(client.burst(burst.clone())?);
+            }
+            Ok::<_, anyhow::Error>(all)
+        });
+        let changed = (1..=TURNS).try_for_each(|turn| {
+            let (old, new) = (owners[(turn + 1) % 2], owners[turn % 2]);
+            // The one that loses is removed, or stays without a frontend.
+            match turn % 3 {
+                0 => stage.replace(&name(old.0).key, owner(new.0, new.1))?.nothing()?,
+                _ => {
+                    let loser = name(old.0).endpoints(old.1);
+                    stage.serve([loser, owner(new.0, new.1)])?.nothing()?;
+                }
+            }
+            frontends.iter().try_for_each(|&to| stage.expect_served(client, dialect, to, new.1))
+        });
+        done.store(true, Ordering::Release);
+        let tally = connecting.join();
+        changed?;
+        tally.unwrap_or_else(|_| bail!("the thread of the clients panicked"))
+    })?;
+    ensure!(tally.failed() == 0, "failed connects: {:?}", tally.failures);
+    let strangers: Vec<_> = tally.reached.keys().filter(|a| !all.contains(a)).collect();
+    ensure!(strangers.is_empty(), "reached {strangers:?}");
+    Ok(())
+}

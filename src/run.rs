@@ -1,0 +1,127 @@
+//! The agent: what the command line asks for, wired together, until a signal.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use shunt_core::{
+    Engine,
+    engine::{EngineOptions, Status},
+};
+use shunt_plugins::{Registry, Settings, compose, compose_sources};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::args::{AgentArgs, Args, Place};
+
+/// Runs the agent until SIGTERM or SIGINT. The kernel's state stays in place.
+pub(crate) async fn run(args: &Args) -> Result<()> {
+    let shutdown = end_on_signal()?;
+    let registry = Registry::builtin();
+    let settings = agent_settings(args)?;
+    for flag in args.agent.without_effect() {
+        debug!("{flag} has no effect on connect-time balancing, which never rewrites a source");
+    }
+    ensure!(
+        !args.agent.source.is_empty(),
+        "nothing says where Services come from: give --source, one of {}",
+        source_names(&registry)
+    );
+    let sources = compose_sources(&registry, &args.agent.source, &settings)?;
+    let composition = compose(&registry, &args.agent.mode, &settings).await?;
+    for line in &composition.lines {
+        info!("{line}");
+    }
+    let engine = Engine::new(engine_options(&args.agent, &settings), sources, composition.backends);
+    let status = engine.status();
+    info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "shunt starts");
+    tokio::select! {
+        ended = engine.run(shutdown) => ended?,
+        reasons = nothing_started(status) => return Err(anyhow!("no backend starts: {reasons}")),
+    }
+    info!("shunt ends; what the kernel was told stays in place");
+    Ok(())
+}
+
+/// Settings for what only reads or removes state.
+pub(crate) fn settings(place: &Place) -> Settings {
+    let mut settings = Settings::new("");
+    settings.cgroup.clone_from(&place.cgroup);
+    settings.pin_path.clone_from(&place.pin_path);
+    settings
+}
+
+/// The sources that `--source` can name. The host's own addresses are always read.
+pub(crate) fn source_names(registry: &Registry) -> String {
+    let names = registry.sources().filter(|source| source.name() != "host");
+    let lines = names.map(|source| format!("{} ({})", source.name(), source.summary()));
+    lines.collect::<Vec<_>>().join(", ")
+}
+
+fn agent_settings(args: &Args) -> Result<Settings> {
+    let name = match &args.agent.node_name {
+        Some(name) => name.clone(),
+        // What uname(2) gives, in the agent's own UTS namespace.
+        None => fs::read_to_string("/proc/sys/kernel/hostname")
+            .context("cannot read the host's name; give --node-name")?,
+    };
+    let name = name.trim().to_lowercase();
+    ensure!(!name.is_empty(), "the name of the Node is empty: give --node-name");
+    let mut settings = settings(&args.place);
+    settings.node_name = name.into();
+    settings.manifests.clone_from(&args.agent.manifests);
+    settings.table_sizes = args.agent.table_size.iter().cloned().collect();
+    Ok(settings)
+}
+
+fn engine_options(agent: &AgentArgs, settings: &Settings) -> EngineOptions {
+    let mut options = EngineOptions::new(&settings.node_name);
+    options.node_port_addresses = agent.nodeport_addresses.clone();
+    options.node_ip = Some(agent.bind_address).filter(|address| !address.is_unspecified());
+    options.min_sync_period = agent.iptables_min_sync_period;
+    // 0s is kube-proxy's way to say "the default".
+    if !agent.iptables_sync_period.is_zero() {
+        options.verify_period = agent.iptables_sync_period;
+    }
+    options
+}
+
+/// A token that SIGTERM and SIGINT cancel.
+pub(crate) fn end_on_signal() -> Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => debug!("SIGTERM"),
+            _ = interrupt.recv() => debug!("SIGINT"),
+        }
+        token.cancel();
+    });
+    Ok(shutdown)
+}
+
+/// Ends when every backend has failed to start, and says why; never ends otherwise.
+///
+/// The engine would try again for ever. An agent that has never worked had better end: whoever
+/// started it sees why, and a supervisor tries again.
+async fn nothing_started(mut status: watch::Receiver<Status>) -> String {
+    let is_hopeless = |status: &Status| {
+        let mut backends = status.backends.values();
+        backends.len() > 0
+            && backends.all(|backend| !backend.started && !backend.problems.is_empty())
+    };
+    let Ok(hopeless) = status.wait_for(is_hopeless).await else {
+        // The engine has ended, and says itself how.
+        return std::future::pending().await;
+    };
+    let reasons = hopeless
+        .backends
+        .iter()
+        .map(|(name, backend)| format!("{name}: {}", backend.problems.join("; ")));
+    reasons.collect::<Vec<_>>().join("; ")
+}

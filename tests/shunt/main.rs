@@ -1,0 +1,10 @@
+//! The binary, as its users meet it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod agent;
+mod command_line;
+#[cfg(feature = "demo")]
+mod demo;
+mod running;
+mod state;
