@@ -1,0 +1,5 @@
+//! Tables against the kernel in memory, where every single write is looked at.
+
+mod churn;
+mod full;
+mod world;
