@@ -1,26 +1,15 @@
-//! The plug-in of the connect-time backend.
+//! The connect-time backend as a plug-in.
 
 use shunt_backends::connect::{ConnectBackend, ConnectOptions, TableSizes};
 use shunt_core::LbBackend;
 
-use crate::{BackendPlugin, PluginError, Settings};
+use crate::{
+    Settings,
+    registry::{BackendPlugin, PluginError},
+};
 
-/// `connect`.
+/// Balances at the application's own `connect()`.
 pub(crate) struct Connect;
-
-/// A table of a name that there is not.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no table {name}: tables are {}", TableSizes::NAMES.join(", "))]
-struct UnknownTable {
-    name: String,
-}
-
-/// A table that would hold nothing.
-#[derive(Debug, thiserror::Error)]
-#[error("the size of table {name} is 0: it is at least 1")]
-struct EmptyTable {
-    name: String,
-}
 
 impl BackendPlugin for Connect {
     fn name(&self) -> &'static str {
@@ -28,24 +17,37 @@ impl BackendPlugin for Connect {
     }
 
     fn summary(&self) -> &'static str {
-        "cgroup eBPF programs at connect(): no NAT, nothing on a connection's packets"
+        "cgroup eBPF programs at the application's own connect()"
     }
 
     fn build(&self, settings: &Settings) -> Result<Box<dyn LbBackend>, PluginError> {
-        let mut sizes = TableSizes::default();
-        for (name, size) in &settings.table_sizes {
-            let unknown =
-                || PluginError::new(self.name(), UnknownTable { name: name.clone() });
-            let table = sizes.by_name(name).ok_or_else(unknown)?;
-            if *size == 0 {
-                return Err(PluginError::new(self.name(), EmptyTable { name: name.clone() }));
-            }
-            *table = *size;
+        let mut options = ConnectOptions::default();
+        options.cgroup.clone_from(&settings.cgroup);
+        options.pin_path.clone_from(&settings.pin_path);
+        for (table, size) in &settings.table_sizes {
+            let Some(place) = options.sizes.by_name(table) else {
+                let known = TableSizes::NAMES.join(", ");
+                let cause = format!("there is no table {table:?}, only {known}");
+                return Err(PluginError::new(self.name(), cause));
+            };
+            *place = *size;
         }
-        Ok(Box::new(ConnectBackend::new(ConnectOptions {
-            cgroup: settings.cgroup.clone(),
-            pin_path: settings.pin_path.clone(),
-            sizes,
-        })))
+        Ok(Box::new(ConnectBackend::new(options)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_there_is_not_is_named_beside_those_that_there_are() {
+        let mut settings = Settings::new("node");
+        settings.table_sizes.insert("endpoints".to_owned(), 1000);
+        assert!(Connect.build(&settings).is_ok());
+        settings.table_sizes.insert("chairs".to_owned(), 1);
+        let error = Connect.build(&settings).err().unwrap();
+        let cause = error.cause.to_string();
+        assert!(cause.contains("chairs") && cause.contains("frontends4"), "{cause}");
     }
 }
