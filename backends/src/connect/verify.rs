@@ -21,6 +21,11 @@ pub(super) fn verify(running: &mut Running) -> Verdict {
         verdict.problems.push(text.to_owned());
         return verdict;
     }
+    if let Some(successor) = running.cgroup.successor() {
+        let path = successor.path.display();
+        verdict.repaired.push(format!("Cgroup {path} was removed and made again."));
+        running.cgroup = successor;
+    }
     mend_links(running, &mut verdict);
     check_effective(running, &mut verdict);
     if let Some(doubt) = running.cgroup.doubt() {

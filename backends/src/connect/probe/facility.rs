@@ -70,7 +70,10 @@ pub(super) fn capabilities() -> Vec<Facility> {
         name,
         present,
         required: true,
-        how: if present { "effective" } else { "missing from the effective set" }.to_owned(),
+        how: match present {
+            true => "effective".to_owned(),
+            false => format!("{name} is missing from the effective set: run as root, or add it"),
+        },
         lost: match name {
             "CAP_SYS_ADMIN" => "what is pinned and attached cannot be read back",
             _ => ALL,

@@ -28,7 +28,10 @@ use shunt_core::{
     backend::{BackendError, TableUse},
     plan::{ServicePort, ServicePortKey},
 };
-use shunt_ebpf::address::Address;
+use shunt_ebpf::{
+    address::Address,
+    tables::{List, ListWord},
+};
 
 pub(super) use self::{audit::Audit, runs::Run, services::decode_name};
 use self::{
@@ -39,7 +42,7 @@ use self::{
 use super::{
     reclaim::{Garbage, Grace},
     slot::Slot,
-    sys::{Array, Hash, Kernel, Table},
+    sys::{Array, Hash, Kernel, Table, Word},
 };
 
 /// What the kernel holds, as far as the agent knows, and the way to change it.
@@ -150,6 +153,10 @@ impl<K: Kernel> Tables<K> {
             self.runs.free(run);
         }
         for list in free.lists {
+            // Its entries may be another's from now on. Where this store fails nobody names the
+            // list all the same, and it says something new before anybody does.
+            let _ = self.kernel.store(Word::list(list), ListWord::Left.encode());
+            self.lists.set(list, List::default());
             self.lists.free(list);
         }
     }

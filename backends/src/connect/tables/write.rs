@@ -108,25 +108,18 @@ impl<K: Kernel> Tables<K> {
         }
     }
 
-    /// Retires the lists that nothing names. One that cannot be emptied now is tried again with
-    /// the next Delta.
+    /// Retires the lists that nothing names, with their entries. They go on saying what they said
+    /// until a grace period has passed: a program may have found one through a frontend that was
+    /// moved or deleted just now.
     pub(super) fn sweep(&mut self) {
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.sort_unstable();
         orphans.dedup();
-        for list in orphans {
-            if self.lists.named(list) > 0 {
-                continue;
-            }
-            if self.lists.get(list).word != 0 && self.publish(list, ListWord::Left).is_err() {
-                self.orphans.push(list);
-                continue;
-            }
-            self.garbage.lists.push(list);
-        }
+        orphans.retain(|list| self.lists.named(*list) == 0);
+        self.garbage.runs.extend(orphans.iter().filter_map(|list| self.lists.run(*list)));
+        self.garbage.lists.extend(orphans);
         if !self.garbage.is_empty() {
-            let garbage = std::mem::take(&mut self.garbage);
-            self.grace.retire(garbage);
+            self.grace.retire(std::mem::take(&mut self.garbage));
         }
     }
 
