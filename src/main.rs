@@ -50,9 +50,7 @@ fn execute(args: &Args) -> Result<ExitCode> {
                     return Ok(ExitCode::FAILURE);
                 }
             }
-            #[cfg(feature = "demo")]
             Some(Command::Demo(demo)) => commands::demo::run(demo).await?,
-            #[cfg(feature = "demo")]
             Some(Command::ProbeProcess) => commands::demo::probe_process()?,
         }
         Ok(ExitCode::SUCCESS)

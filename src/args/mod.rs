@@ -44,10 +44,8 @@ pub(crate) enum Command {
     /// Remove everything that an agent left in the kernel.
     Cleanup,
     /// Show Shunt at work in a small world of its own; needs root, takes some seconds.
-    #[cfg(feature = "demo")]
     Demo(crate::commands::demo::DemoArgs),
     /// The process of a pod in the demo's world.
-    #[cfg(feature = "demo")]
     #[command(hide = true)]
     ProbeProcess,
 }
