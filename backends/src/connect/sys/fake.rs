@@ -102,6 +102,11 @@ impl State {
         self.hashes.get_mut(&hash).unwrap().insert(key.to_vec(), value.to_vec());
     }
 
+    /// As [`Self::tamper`], deleting.
+    pub(in super::super) fn erase(&mut self, hash: Hash, key: &[u8]) {
+        self.hashes.get_mut(&hash).unwrap().remove(key);
+    }
+
     /// As [`Self::tamper`], for a word.
     pub(in super::super) fn tamper_word(&mut self, word: Word, value: u64) {
         self.words.insert(word, value);
