@@ -126,7 +126,7 @@ fn the_same_again_writes_nothing() {
             tables.apply(&world.step(step));
         }
         let fresh = world.complete();
-        tables.sweep();
+        tables.settle();
         let mut again = adopt(&fake, &Faults::new(1));
         fake.observe(Some(Box::new(|_| panic!("something was written"))));
         prop_assert!(tables.apply(&fresh).is_success());

@@ -24,14 +24,14 @@ const WAYS: [(&str, Tamper); 7] = [
             .for_each(|key| state.erase(Hash::Frontends4, &key));
     }),
     ("a frontend's seal broken", |state| {
-        for key in first(state, Hash::Frontends6) {
+        if let Some(key) = first(state, Hash::Frontends6) {
             let mut value = state.lookup(Hash::Frontends6, &key).unwrap().to_vec();
             value[27] ^= 1;
             state.tamper(Hash::Frontends6, &key, &value);
         }
     }),
     ("a name made unreadable", |state| {
-        for key in first(state, Hash::Services) {
+        if let Some(key) = first(state, Hash::Services) {
             state.tamper(Hash::Services, &key, &[0xff; 192]);
         }
     }),

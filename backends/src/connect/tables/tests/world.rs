@@ -307,8 +307,7 @@ impl Allowed {
 
 /// Nothing is held that no frontend leads to.
 pub(super) fn check_no_leak<K: super::super::Kernel>(tables: &mut Tables<K>) {
-    tables.sweep();
-    tables.collect(true);
+    tables.settle();
     let named: BTreeSet<u32> =
         tables.frontends.iter().map(|(_, named)| named.target.list()).collect();
     let runs = named.iter().filter_map(|list| tables.lists.run(*list));
