@@ -44,15 +44,14 @@ fn execute(args: &Args) -> Result<ExitCode> {
         match &args.command {
             None => run::run(args).await?,
             Some(Command::Get(get)) => commands::get::run(get, &args.place).await?,
+            Some(Command::Events(events)) => commands::events::run(events, &args.place).await?,
             Some(Command::Cleanup) => commands::cleanup::run(&args.place).await?,
             Some(Command::Doctor) => {
                 if !commands::doctor::run(&args.place).await? {
                     return Ok(ExitCode::FAILURE);
                 }
             }
-            #[cfg(feature = "demo")]
             Some(Command::Demo(demo)) => commands::demo::run(demo).await?,
-            #[cfg(feature = "demo")]
             Some(Command::ProbeProcess) => commands::demo::probe_process()?,
         }
         Ok(ExitCode::SUCCESS)

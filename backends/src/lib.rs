@@ -1,1 +1,4 @@
-//! Stub.
+//! The dataplanes: what brings a Delta into the kernel.
+
+#[cfg(feature = "connect")]
+pub mod connect;

@@ -155,6 +155,9 @@ pub struct ApplyReport {
     /// ServicePorts that this backend left to others, wholly or in part, and why. What is named
     /// neither here nor in `failed` was taken.
     pub left: HashMap<ServicePortKey, LeftReason>,
+    /// ServicePorts that this Delta does not name, that an earlier report left, and that are taken
+    /// now: there was no room, and now there is.
+    pub taken: Vec<ServicePortKey>,
     /// ServicePorts that could not be brought into the kernel; the engine tries these again.
     pub failed: HashMap<ServicePortKey, BackendError>,
     /// The node's part or the backend as a whole failed; the engine tries the whole Delta again.
@@ -187,6 +190,8 @@ pub enum LeftReason {
     NoRefusal,
     /// A table of the kernel is full; names the table.
     Full(&'static str),
+    /// The name is longer than Kubernetes allows, and the kernel's table has no room for it.
+    NameTooLong,
 }
 
 impl fmt::Display for LeftReason {
@@ -203,6 +208,7 @@ impl fmt::Display for LeftReason {
             ),
             Self::NoRefusal => f.write_str("this kernel cannot refuse a connect()"),
             Self::Full(table) => write!(f, "table {table} is full"),
+            Self::NameTooLong => f.write_str("its name is longer than 63 bytes"),
         }
     }
 }

@@ -162,7 +162,7 @@ impl Run {
     fn any(self) -> Option<Place> {
         // SAFETY: the helper has no preconditions.
         let random = unsafe { bpf_get_prandom_u32() };
-        self.get((u64::from(random) * u64::from(self.count) >> 32) as u32)
+        self.get(((u64::from(random) * u64::from(self.count)) >> 32) as u32)
     }
 
     /// Searches by halves, without a branch on what it compares.

@@ -46,5 +46,5 @@ fn send(call: &Call, kind: u8, service: u32, dialled: Place, endpoint: Option<Pl
         zero: 0,
     };
     // A full buffer loses the event: nobody reads fast enough, and no call waits for a reader.
-    let _ = EVENTS.output(&event, 0);
+    let _ = EVENTS.output(event, 0);
 }

@@ -8,6 +8,14 @@
 //! Every program returns 1 to let the call go on.
 //! What is in doubt goes on untranslated: the packet path answers.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "naming a field of what a raw pointer points to counts as an operation of its \
+                  own beside the read that it is for"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod call;

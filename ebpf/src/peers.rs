@@ -119,7 +119,7 @@ fn at(peers: *mut Peers, index: u32) -> *mut Peer {
 /// place is free.
 #[inline(always)]
 fn age(peer: *const Peer, index: u32) -> u64 {
-    u64::from(used(peer)) * PEERS as u64 | u64::from(index)
+    (u64::from(used(peer)) * PEERS as u64) | u64::from(index)
 }
 
 #[inline(always)]

@@ -1,9 +1,9 @@
 //! What `shunt` does beside running the agent, one file each.
 
 pub(crate) mod cleanup;
-#[cfg(feature = "demo")]
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod get;
 
 use anyhow::Result;

@@ -293,6 +293,11 @@ impl Lane {
                 left.insert(key.clone(), reason.clone());
             }
         }
+        for key in &report.taken {
+            if left.remove(key).is_some() {
+                self.say_left(key, None);
+            }
+        }
     }
 
     fn say_left(&self, key: &ServicePortKey, reason: Option<&LeftReason>) {

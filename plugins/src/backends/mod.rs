@@ -1,9 +1,15 @@
 //! The backends that Shunt comes with, as plug-ins.
 
+#[cfg(feature = "backend-connect")]
+mod connect;
+
 use crate::registry::BackendPlugin;
 
 /// The backends of this build, in the order in which a connection meets them.
-pub(crate) const PLUGINS: &[&dyn BackendPlugin] = &[];
+pub(crate) const PLUGINS: &[&dyn BackendPlugin] = &[
+    #[cfg(feature = "backend-connect")]
+    &connect::Connect,
+];
 
 /// Every name that a cargo feature brings, on or off.
 pub(crate) const FEATURES: &[(&str, &str)] = &[("connect", "backend-connect")];

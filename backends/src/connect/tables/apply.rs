@@ -1,0 +1,421 @@
+//! Bringing a Delta into the tables.
+//!
+//! The order of writes is what makes each single one harmless: frontends that go are deleted first;
+//! then, for each ServicePort, runs, list words, owners, its name, and last the frontends that are
+//! new or move; at the end the lists that nothing names any more are retired.
+
+use std::{collections::HashMap, sync::Arc};
+
+use shunt_core::{
+    backend::{ApplyReport, LeftReason},
+    plan::{Delta, ServicePort, ServicePortKey},
+};
+use shunt_ebpf::tables::{List, Target};
+
+use super::{
+    super::{
+        encode::{self, Content, Use},
+        slot::Slot,
+        sys::{Hash, Kernel},
+    },
+    Failure, Record, Tables,
+    batch::Batch,
+    frontends::{Named, Writes, table_name},
+    services::{encode_name, left_code},
+};
+
+/// ServicePorts whose names and frontends are written together: enough for a system call to cost
+/// nothing, few enough for the buffers to stay small.
+const TOGETHER: usize = 2048;
+
+/// One ServicePort of a Delta.
+struct Job {
+    key: ServicePortKey,
+    /// What is desired; `None` for nothing.
+    port: Option<Arc<ServicePort>>,
+    frontends: encode::Frontends,
+    /// Whether it comes from the Delta, and not from an earlier one.
+    asked: bool,
+    /// The lists that its frontends are to name.
+    lists: Chosen,
+    /// Lists that were given out for it and that no frontend names yet.
+    fresh: Vec<u32>,
+    /// Whether it is gone, but a frontend that now belongs to another still names its list.
+    lingers: bool,
+    /// Why the contents of its lists are left to others.
+    left: Option<LeftReason>,
+    failure: Option<Failure>,
+}
+
+impl<K: Kernel> Tables<K> {
+    /// Brings a Delta into the tables and says what became of each ServicePort.
+    pub(in super::super) fn apply(&mut self, delta: &Delta) -> ApplyReport {
+        self.collect(false);
+        let mut report = ApplyReport::default();
+        let mut jobs = self.jobs(delta);
+        self.claim(&jobs);
+        self.remove_frontends(&mut jobs);
+        for together in jobs.chunks_mut(TOGETHER) {
+            self.write_lists(together);
+            self.write_names(together);
+            self.write_frontends_of(together);
+            self.undo_full(together);
+        }
+        self.remove_names(&mut jobs);
+        for job in jobs {
+            self.finish(job, &mut report);
+        }
+        if let Some(node) = &delta.node {
+            report.error = self.apply_node(node).err();
+        }
+        self.sweep();
+        if let Err(cause) = self.epoch.settle(&mut self.kernel) {
+            report.error = Some(Failure::writing("CONTROL", cause).into_error());
+        }
+        report
+    }
+
+    /// What is to be done: the Delta, what a full state does not name, and what was left for lack
+    /// of room if there may be room now.
+    fn jobs(&mut self, delta: &Delta) -> Vec<Job> {
+        let mut jobs = Vec::with_capacity(delta.service_ports.len());
+        for (key, port) in &delta.service_ports {
+            self.full.remove(key);
+            jobs.push(Job::new(key.clone(), port.clone(), true));
+        }
+        if delta.complete {
+            self.records.reserve(jobs.len().saturating_sub(self.records.len()));
+            self.frontends.reserve(jobs.len());
+            let gone = self.records.keys().filter(|key| !delta.service_ports.contains_key(*key));
+            self.lingering.clear();
+            jobs.extend(gone.map(|key| Job::new(key.clone(), None, true)));
+            self.full.clear();
+        }
+        for key in self.lingering.drain().filter(|key| !delta.service_ports.contains_key(key)) {
+            jobs.push(Job::new(key, None, false));
+        }
+        if std::mem::take(&mut self.freed) {
+            jobs.extend(self.full.drain().map(|(key, port)| Job::new(key, Some(port), false)));
+        }
+        jobs
+    }
+
+    /// Numbers new ServicePorts, and gives slots that change hands to their new owners, so that
+    /// the former ones do not delete them.
+    fn claim(&mut self, jobs: &[Job]) {
+        for job in jobs.iter().filter(|job| job.port.is_some()) {
+            let service = match self.records.get(&job.key) {
+                Some(record) => record.service,
+                None => {
+                    let service = self.next_service;
+                    self.next_service += 1;
+                    let record = Record { service, named: None, slots: Box::default() };
+                    self.records.insert(job.key.clone(), record);
+                    service
+                }
+            };
+            for served in &job.frontends.slots {
+                self.frontends.claim(served.slot, service);
+            }
+        }
+    }
+
+    /// Deletes the frontends that ServicePorts have and shall not have.
+    fn remove_frontends(&mut self, jobs: &mut [Job]) {
+        let mut leaving = Vec::new();
+        for (index, job) in jobs.iter().enumerate() {
+            let Some(record) = self.records.get(&job.key) else { continue };
+            let gone = record.slots.iter().filter(|slot| !job.wants(**slot));
+            let own = gone.filter(|slot| self.belongs(**slot, record.service));
+            leaving.extend(own.map(|slot| (*slot, index)));
+        }
+        if leaving.is_empty() {
+            return;
+        }
+        self.delete_frontends(leaving, |index, slot, result| {
+            if let (Err(cause), Some(job)) = (result, jobs.get_mut(index)) {
+                job.failure = Some(Failure::Kernel(table_name(slot), cause));
+            }
+        });
+    }
+
+    fn belongs(&self, slot: Slot, service: u32) -> bool {
+        self.frontends.get(slot).is_some_and(|named| named.service == service)
+    }
+
+    /// Writes what changes in the lists of ServicePorts, and remembers what changes in their
+    /// frontends.
+    fn write_lists(&mut self, jobs: &mut [Job]) {
+        for job in jobs.iter_mut().filter(|job| job.failure.is_none()) {
+            let Some(port) = &job.port else { continue };
+            let contents = Content::of(port, &job.frontends, self.can_refuse);
+            job.left = contents.iter().flatten().find_map(Content::left).cloned();
+            let affinity_seconds = port.affinity_seconds.unwrap_or(0);
+            let Some(record) = self.records.get(&job.key) else { continue };
+            let service = record.service;
+            for (list, content) in Use::ALL.into_iter().zip(contents) {
+                let Some(content) = content else { continue };
+                let owner = List::owner(service, affinity_seconds);
+                let result = self.write_list(job, list, &content, owner);
+                if let Err(failure) = result {
+                    job.failure = Some(failure);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Writes one list of a ServicePort: in place where only the frontends that it shall serve
+    /// name it, else to a new one, so that no frontend ever shows another's content.
+    fn write_list(
+        &mut self,
+        job: &mut Job,
+        list: Use,
+        content: &Content,
+        owner: u64,
+    ) -> Result<(), Failure> {
+        let service = List { word: 0, owner }.service();
+        let slots = || job.frontends.slots.iter().filter(move |served| served.from == list);
+        let found = slots().find_map(|served| self.list_of(served.slot, service));
+        let kept = match found {
+            Some(number) => {
+                let of_number = |slot| self.list_of(slot, service) == Some(number);
+                let own = slots().filter(|served| of_number(served.slot)).count();
+                let alone = own == self.lists.named(number) as usize;
+                (alone || self.says(number, content)?).then_some(number)
+            }
+            None => None,
+        };
+        let number = match kept {
+            Some(number) => number,
+            None => self.new_list()?,
+        };
+        if kept.is_none() {
+            job.fresh.push(number);
+        }
+        self.say(number, content, owner)?;
+        job.lists.set(list, number);
+        Ok(())
+    }
+
+    /// Writes the names of ServicePorts that are new or left for another reason than before.
+    fn write_names(&mut self, jobs: &mut [Job]) {
+        let mut names = Batch::new(Hash::Services);
+        for (index, job) in jobs.iter_mut().enumerate().filter(|(_, job)| job.is_to_serve()) {
+            let Some(record) = self.records.get(&job.key) else { continue };
+            let code = job.left_code();
+            if record.named == Some(code) {
+                continue;
+            }
+            match encode_name(&job.key, code) {
+                Some(name) => names.put(record.service, name, index),
+                None => job.failure = Some(Failure::Unnameable),
+            }
+        }
+        names.update(&mut self.kernel, |index, result| {
+            let Some(job) = jobs.get_mut(index) else { return };
+            match result {
+                Ok(()) => note_name(&mut self.records, &job.key, Some(job.left_code())),
+                Err(cause) => job.failure = Some(Failure::writing("SERVICES", cause)),
+            }
+        });
+    }
+
+    /// Deletes the names of ServicePorts that are gone. Last of all: where a frontend changes hands
+    /// the former owner's list serves until the new one's does, and a take-over in between must
+    /// find out whose it is.
+    fn remove_names(&mut self, jobs: &mut [Job]) {
+        let mut names = Batch::new(Hash::Services);
+        for (index, job) in jobs.iter_mut().enumerate().filter(|(_, job)| job.is_to_go()) {
+            let Some(record) = self.records.get(&job.key) else { continue };
+            job.lingers =
+                record.slots.iter().any(|slot| self.list_of(*slot, record.service).is_some());
+            if record.named.is_some() && !job.lingers {
+                names.drop(record.service, index);
+            }
+        }
+        self.freed |= !names.is_empty();
+        names.delete(&mut self.kernel, |index, result| {
+            let Some(job) = jobs.get_mut(index) else { return };
+            match result {
+                Ok(()) => note_name(&mut self.records, &job.key, None),
+                Err(cause) => job.failure = Some(Failure::writing("SERVICES", cause)),
+            }
+        });
+    }
+
+    /// Writes the frontends that are new or name another list than before.
+    fn write_frontends_of(&mut self, jobs: &mut [Job]) {
+        let mut writes = Writes::new();
+        for (index, job) in jobs.iter().enumerate().filter(|(_, job)| job.is_to_serve()) {
+            let Some(record) = self.records.get(&job.key) else { continue };
+            for served in &job.frontends.slots {
+                let Some(list) = job.lists.get(served.from) else { continue };
+                let target = Target::new(served.kind, list);
+                if !self.has(served.slot, target) {
+                    let named = Named { target, service: record.service };
+                    writes.put(served.slot, target, (index, named));
+                }
+            }
+        }
+        self.write_frontends(writes, |slot, index: usize, result| {
+            if let (Err(cause), Some(job)) = (result, jobs.get_mut(index)) {
+                job.failure = Some(Failure::writing(table_name(slot), cause));
+            }
+        });
+    }
+
+    /// Takes back what was written of ServicePorts for which there is no room: half of one would
+    /// be served here and half elsewhere.
+    fn undo_full(&mut self, jobs: &mut [Job]) {
+        let mut leaving = Vec::new();
+        for (index, job) in jobs.iter().enumerate().filter(|(_, job)| job.is_given_up()) {
+            let Some(record) = self.records.get(&job.key) else { continue };
+            let slots = job.frontends.slots.iter().map(|served| &served.slot);
+            let own =
+                slots.chain(&record.slots).filter(|slot| self.belongs(**slot, record.service));
+            leaving.extend(own.map(|slot| (*slot, index)));
+        }
+        self.delete_frontends(leaving, |index, slot, result| {
+            if let (Err(cause), Some(job)) = (result, jobs.get_mut(index)) {
+                job.failure = Some(Failure::Kernel(table_name(slot), cause));
+            }
+        });
+        let mut names = Batch::new(Hash::Services);
+        for job in jobs.iter().filter(|job| job.is_given_up()) {
+            let Some(record) = self.records.get(&job.key) else { continue };
+            let code = left_code(Some(&LeftReason::Full("")));
+            let name = encode_name(&job.key, code).filter(|_| record.named != Some(code));
+            name.into_iter().for_each(|name| names.put(record.service, name, job.key.clone()));
+        }
+        names.update(&mut self.kernel, |key, result| {
+            // A name says why to people; without room for it they find the reason in the log.
+            if result.is_ok() {
+                let code = left_code(Some(&LeftReason::Full("")));
+                note_name(&mut self.records, &key, Some(code));
+            }
+        });
+    }
+
+    /// Notes what became of a ServicePort, for the engine and for the next Delta.
+    fn finish(&mut self, mut job: Job, report: &mut ApplyReport) {
+        for list in std::mem::take(&mut job.fresh) {
+            if self.lists.named(list) == 0 {
+                self.orphans.push(list);
+            }
+        }
+        let wanted = job.frontends.slots.iter().map(|served| served.slot);
+        match (job.failure.take(), job.port.take()) {
+            (None, None) if job.lingers => drop(self.lingering.insert(job.key)),
+            (None, None) => drop(self.records.remove(&job.key)),
+            (None, Some(_)) => {
+                let slots: Box<[Slot]> = wanted.collect();
+                if let Some(record) = self.records.get_mut(&job.key)
+                    && record.slots != slots
+                {
+                    record.slots = slots;
+                }
+                if let Some(reason) = job.frontends.left.or(job.left) {
+                    report.left.insert(job.key, reason);
+                } else if !job.asked {
+                    report.taken.push(job.key);
+                }
+            }
+            (Some(Failure::Full(table)), Some(port)) => {
+                if let Some(record) = self.records.get_mut(&job.key) {
+                    record.slots = Box::default();
+                }
+                self.full.insert(job.key.clone(), port);
+                if job.asked {
+                    tracing::warn!(service = %job.key, table, "left to others: the table is full");
+                    report.left.insert(job.key, LeftReason::Full(table));
+                }
+            }
+            (Some(Failure::Unnameable), Some(_)) => {
+                report.left.insert(job.key, LeftReason::NameTooLong);
+            }
+            (Some(failure), port) => {
+                if let Some(record) = self.records.get_mut(&job.key) {
+                    let mut slots = record.slots.to_vec();
+                    slots.extend(wanted.filter(|slot| !record.slots.contains(slot)));
+                    record.slots = slots.into();
+                }
+                match port.filter(|_| !job.asked) {
+                    Some(port) => drop(self.full.insert(job.key, port)),
+                    None => drop(report.failed.insert(job.key, failure.into_error())),
+                }
+            }
+        }
+    }
+}
+
+fn note_name(
+    records: &mut HashMap<ServicePortKey, Record>,
+    key: &ServicePortKey,
+    named: Option<u8>,
+) {
+    if let Some(record) = records.get_mut(key) {
+        record.named = named;
+    }
+}
+
+impl Job {
+    fn new(key: ServicePortKey, port: Option<Arc<ServicePort>>, asked: bool) -> Self {
+        let frontends =
+            port.as_ref().map(|port| encode::Frontends::of(&key, port)).unwrap_or_default();
+        Self {
+            key,
+            port,
+            frontends,
+            asked,
+            lists: Chosen::default(),
+            fresh: Vec::new(),
+            lingers: false,
+            left: None,
+            failure: None,
+        }
+    }
+
+    fn wants(&self, slot: Slot) -> bool {
+        self.frontends.slots.iter().any(|served| served.slot == slot)
+    }
+
+    const fn is_to_serve(&self) -> bool {
+        self.port.is_some() && self.failure.is_none()
+    }
+
+    const fn is_to_go(&self) -> bool {
+        self.port.is_none() && self.failure.is_none()
+    }
+
+    /// Whether it is to be left whole for a reason that a retry does not change.
+    const fn is_given_up(&self) -> bool {
+        matches!(self.failure, Some(Failure::Full(_) | Failure::Unnameable))
+    }
+
+    fn left_code(&self) -> u8 {
+        left_code(self.frontends.left.as_ref().filter(|_| self.frontends.is_left_whole()))
+    }
+}
+
+/// The lists that were chosen for the two uses.
+#[derive(Clone, Copy, Default)]
+struct Chosen([Option<u32>; 2]);
+
+impl Chosen {
+    const fn get(self, list: Use) -> Option<u32> {
+        let [cluster, local] = self.0;
+        match list {
+            Use::Cluster => cluster,
+            Use::Local => local,
+        }
+    }
+
+    const fn set(&mut self, list: Use, number: u32) {
+        let [cluster, local] = &mut self.0;
+        match list {
+            Use::Cluster => *cluster = Some(number),
+            Use::Local => *local = Some(number),
+        }
+    }
+}

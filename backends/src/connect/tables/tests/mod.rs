@@ -1,0 +1,6 @@
+//! Tables against the kernel in memory, where every single write is looked at.
+
+mod churn;
+mod full;
+mod tamper;
+mod world;
