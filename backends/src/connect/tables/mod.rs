@@ -28,10 +28,7 @@ use shunt_core::{
     backend::{BackendError, TableUse},
     plan::{ServicePort, ServicePortKey},
 };
-use shunt_ebpf::{
-    address::Address,
-    tables::{List, ListWord},
-};
+use shunt_ebpf::{address::Address, tables::ListWord};
 
 pub(super) use self::{audit::Audit, runs::Run, services::decode_name};
 use self::{
@@ -42,7 +39,7 @@ use self::{
 use super::{
     reclaim::{Garbage, Grace},
     slot::Slot,
-    sys::{Array, Hash, Kernel, Table, Word},
+    sys::{Array, Hash, Kernel, Table},
 };
 
 /// What the kernel holds, as far as the agent knows, and the way to change it.
@@ -145,7 +142,10 @@ impl<K: Kernel> Tables<K> {
         .collect()
     }
 
-    /// Takes back what has become free; with `wait`, everything that can.
+    /// Takes back what has become free; with `wait`, everything that is on its way.
+    ///
+    /// A list becomes free in two grace periods: after the first no program can find its number,
+    /// and it is emptied; after the second no program can be reading its entries.
     fn collect(&mut self, wait: bool) {
         let free = self.grace.collect(wait);
         self.freed |= !free.is_empty();
@@ -153,11 +153,18 @@ impl<K: Kernel> Tables<K> {
             self.runs.free(run);
         }
         for list in free.lists {
-            // Its entries may be another's from now on. Where this store fails nobody names the
-            // list all the same, and it says something new before anybody does.
-            let _ = self.kernel.store(Word::list(list), ListWord::Left.encode());
-            self.lists.set(list, List::default());
-            self.lists.free(list);
+            match self.publish(list, ListWord::Left) {
+                Ok(()) => self.lists.free(list),
+                Err(_) => self.orphans.push(list),
+            }
+        }
+    }
+
+    /// Frees all that can be freed, waiting for it.
+    fn settle(&mut self) {
+        for _ in 0..2 {
+            self.sweep();
+            self.collect(true);
         }
     }
 }

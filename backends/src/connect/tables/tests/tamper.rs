@@ -24,14 +24,14 @@ const WAYS: [(&str, Tamper); 7] = [
             .for_each(|key| state.erase(Hash::Frontends4, &key));
     }),
     ("a frontend's seal broken", |state| {
-        for key in first(state, Hash::Frontends6) {
+        if let Some(key) = first(state, Hash::Frontends6) {
             let mut value = state.lookup(Hash::Frontends6, &key).unwrap().to_vec();
             value[27] ^= 1;
             state.tamper(Hash::Frontends6, &key, &value);
         }
     }),
     ("a name made unreadable", |state| {
-        for key in first(state, Hash::Services) {
+        if let Some(key) = first(state, Hash::Services) {
             state.tamper(Hash::Services, &key, &[0xff; 192]);
         }
     }),
@@ -66,7 +66,7 @@ fn runs(state: &State) -> Vec<Word> {
 fn filled(steps: &[Step]) -> (Fake, World, Tables<Fake>) {
     let fake = Fake::new(&[]);
     let mut world = World::default();
-    let mut tables = Tables::adopt(fake.clone(), ManualGrace::new(&fake), true).unwrap();
+    let mut tables = Tables::adopt(fake.clone(), ManualGrace::boxed(&fake), true).unwrap();
     for step in steps {
         assert!(tables.apply(&world.step(step)).is_success());
     }
@@ -79,7 +79,7 @@ fn take_over(steps: &[Step], tamper: Tamper) {
     drop(tables);
     tamper(&mut fake.state());
     fake.pass_grace();
-    let mut tables = Tables::adopt(fake.clone(), ManualGrace::new(&fake), true).unwrap();
+    let mut tables = Tables::adopt(fake.clone(), ManualGrace::boxed(&fake), true).unwrap();
     assert_eq!(fake.state().word(Word::EPOCH) % 2, 0);
     let allowed = Allowed::default();
     allowed.only(&world.answers());
