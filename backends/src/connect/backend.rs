@@ -241,7 +241,8 @@ fn leads_elsewhere(pins: &Pins, maps: &Maps) -> Result<bool, BackendError> {
         // A program that only translates back has no frontends; one that nobody can read may.
         let used = sys::program_maps(*program).unwrap_or_default();
         let has_ours = ours.is_some_and(|ours| used.contains(&ours));
-        used.iter().any(|map| sys::map_name(*map).is_ok_and(|name| name == "FRONTENDS4")) && !has_ours
+        used.iter().any(|map| sys::map_name(*map).is_ok_and(|name| name == "FRONTENDS4"))
+            && !has_ours
     };
     Ok(programs.iter().any(elsewhere))
 }

@@ -89,8 +89,7 @@ fn connect_within(cgroup: &Cgroup, to: SocketAddr) -> Result<SocketAddr, Connect
         }
         _ => {}
     }
-    let result =
-        open_procs(&child).and_then(|procs| sys::connect_from(procs.as_fd(), to));
+    let result = open_procs(&child).and_then(|procs| sys::connect_from(procs.as_fd(), to));
     if let Err(error) = fs::remove_dir(&child) {
         tracing::warn!(path = %child.display(), %error, "cannot remove the canary's cgroup");
     }

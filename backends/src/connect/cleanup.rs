@@ -25,7 +25,9 @@ pub(super) fn cleanup(pins: &Pins) -> Result<Vec<String>, BackendError> {
     let _lock = Lock::acquire(root)
         .map_err(|cause| BackendError::new(named("clean up pin directory"), cause))?;
     let (mut removed, mut first) = (Vec::new(), None);
-    let mut keep = |error: BackendError| drop(first.get_or_insert(error));
+    let mut keep = |error: BackendError| {
+        first.get_or_insert(error);
+    };
 
     // What makes addresses goes before what turns them back into names.
     for hook in HOOKS.into_iter().rev() {

@@ -55,8 +55,7 @@ mod tests {
     use super::*;
 
     fn check(line: &str, root: &str, point: &str, shared: bool, kind: &str) {
-        let expected =
-            Mount { root: root.into(), point: point.into(), shared, kind: kind.into() };
+        let expected = Mount { root: root.into(), point: point.into(), shared, kind: kind.into() };
         assert_eq!(parse(line), Some(expected));
     }
 
@@ -69,7 +68,13 @@ mod tests {
             true,
             "cgroup2",
         );
-        check("61 57 0:26 /../.. /a\\040b rw - cgroup2 none rw", "/../..", "/a b", false, "cgroup2");
+        check(
+            "61 57 0:26 /../.. /a\\040b rw - cgroup2 none rw",
+            "/../..",
+            "/a b",
+            false,
+            "cgroup2",
+        );
         assert_eq!(parse("nonsense"), None);
     }
 

@@ -131,7 +131,9 @@ impl Held {
         let of = |directory: PathBuf| move |name| (directory.join(name), name);
         let tables = TABLE_MAPS.into_iter().map(of(pins.tables(sizes)));
         let sockets = SOCKET_MAPS.into_iter().map(of(pins.sockets()));
-        let open = |(path, name): (PathBuf, &'static str)| sys::object_get(&path).map(|fd| (path, name, fd));
+        let open = |(path, name): (PathBuf, &'static str)| {
+            sys::object_get(&path).map(|fd| (path, name, fd))
+        };
         tables.chain(sockets).map(open).collect::<io::Result<_>>().map(Self)
     }
 
@@ -181,7 +183,9 @@ pub(super) fn remove_directory(directory: &Path, removed: &mut Vec<String>) -> i
         let path = entry?.path();
         match fs::remove_file(&path) {
             Ok(()) => removed.push(path.display().to_string()),
-            Err(error) => drop(first.get_or_insert(error)),
+            Err(error) => {
+                first.get_or_insert(error);
+            }
         }
     }
     match first {

@@ -16,8 +16,10 @@ use super::{
 };
 
 /// The object, compiled by `cargo xtask ebpf`.
-static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../ebpf/object/shunt-ebpf.o"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../ebpf/object/shunt-ebpf.o"
+));
 
 /// The loaded programs, each with its id.
 #[derive(Debug)]
@@ -80,8 +82,7 @@ impl Programs {
                 loader.map_pin_path(map, pins.sockets().join(map));
             }
         }
-        let mut object =
-            loader.load(OBJECT).map_err(|cause| LoadError::Object(Box::new(cause)))?;
+        let mut object = loader.load(OBJECT).map_err(|cause| LoadError::Object(Box::new(cause)))?;
         let mut programs = BTreeMap::new();
         for hook in HOOKS {
             programs.insert(hook.program, load(&mut object, hook)?);

@@ -69,8 +69,15 @@ impl TableSizes {
     }
 
     /// The names that [`Self::by_name`] knows.
-    pub const NAMES: [&str; 7] =
-        ["frontends4", "frontends6", "lists", "endpoints", "services", "affinity", "node_addresses"];
+    pub const NAMES: [&str; 7] = [
+        "frontends4",
+        "frontends6",
+        "lists",
+        "endpoints",
+        "services",
+        "affinity",
+        "node_addresses",
+    ];
 
     /// The sizes of the maps that have one, by the map's name.
     pub(super) const fn by_map(&self) -> [(&'static str, u32); 7] {

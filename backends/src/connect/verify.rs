@@ -6,15 +6,8 @@ use shunt_core::{backend::Verdict, model::Family};
 use shunt_ebpf::tables::Endpoint;
 
 use super::{
-    backend::Running,
-    bpffs,
-    canary::Canary,
-    encode::encode_address,
-    hook::HOOKS,
-    links::Attached,
-    slot::Slot,
-    sys,
-    tables::Audit,
+    backend::Running, bpffs, canary::Canary, encode::encode_address, hook::HOOKS, links::Attached,
+    slot::Slot, sys, tables::Audit,
 };
 
 /// Checks, mends and checks again.
@@ -98,10 +91,9 @@ fn mend_pins(running: &mut Running, verdict: &mut Verdict) {
     }
     match running.held.pin_again(&running.pins.links()) {
         Ok(names) if names.is_empty() => {}
-        Ok(names) => verdict.repaired.push(format!(
-            "Pins were gone and have been made again: {}.",
-            names.join(", ")
-        )),
+        Ok(names) => verdict
+            .repaired
+            .push(format!("Pins were gone and have been made again: {}.", names.join(", "))),
         Err(error) => verdict.problems.push(format!("A pin cannot be made again: {error}.")),
     }
 }
@@ -109,7 +101,9 @@ fn mend_pins(running: &mut Running, verdict: &mut Verdict) {
 fn mend_tables(running: &mut Running, verdict: &mut Verdict) {
     match running.store_control() {
         Ok(false) => {}
-        Ok(true) => verdict.repaired.push("Table CONTROL had another network namespace.".to_owned()),
+        Ok(true) => {
+            verdict.repaired.push("Table CONTROL had another network namespace.".to_owned())
+        }
         Err(error) => verdict.problems.push(format!("Table CONTROL cannot be written: {error}.")),
     }
     match running.tables.audit() {

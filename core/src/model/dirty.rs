@@ -2,6 +2,9 @@
 
 use std::{collections::HashSet, fmt, net::IpAddr};
 
+use foldhash::quality::RandomState;
+use indexmap::IndexSet;
+
 use super::ObjectName;
 use crate::source::{ObjectId, SourceName};
 
@@ -11,8 +14,9 @@ use crate::source::{ObjectId, SourceName};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dirty {
-    /// Services that changed, or of which an endpoint changed; also those that are gone.
-    pub services: HashSet<ObjectName>,
+    /// Services that changed, or of which an endpoint changed; also those that are gone. They are
+    /// in the order in which they came, in which memory is read best.
+    pub services: IndexSet<ObjectName, RandomState>,
     /// Addresses that came to or went from an interface of this host: Services that have one as
     /// their clusterIP are touched.
     pub host_addresses: HashSet<IpAddr>,

@@ -2,12 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use foldhash::quality::RandomState;
+
 use super::{EndpointSlice, ObjectName};
 
 /// The slices of each Service, and the Services on which a change of this node's zone tells.
 #[derive(Debug, Default)]
 pub(super) struct SlicesByService {
-    services: HashMap<ObjectName, Vec<Arc<EndpointSlice>>>,
+    services: HashMap<ObjectName, Vec<Arc<EndpointSlice>>, RandomState>,
     /// How many slices of the Service carry zone hints. Hints are rare, so most are not here.
     zone_hinted: HashMap<ObjectName, usize>,
 }

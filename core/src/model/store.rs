@@ -6,6 +6,8 @@ use std::{
     mem,
 };
 
+use foldhash::quality::RandomState;
+
 /// A source, as the [`Cluster`](super::Cluster) numbers them, in one pass over all that it has.
 ///
 /// A reset begins a new pass; at its end, what was last named in an earlier pass is gone.
@@ -19,7 +21,7 @@ pub(super) struct Pass {
 /// other sources waits in the order in which it came.
 #[derive(Debug)]
 pub(super) struct Store<K, V> {
-    entries: HashMap<K, Entry<V>>,
+    entries: HashMap<K, Entry<V>, RandomState>,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub(super) enum Upserted<V> {
 
 impl<K, V> Default for Store<K, V> {
     fn default() -> Self {
-        Self { entries: HashMap::new() }
+        Self { entries: HashMap::default() }
     }
 }
 

@@ -13,10 +13,13 @@ use crate::model::{Cluster, Family, ObjectName, PortSpec, Service, TrafficPolicy
 /// The plan of one Service as if it were alone.
 #[derive(Debug, Default)]
 pub(super) struct ServiceDraft {
-    pub(super) cluster_ips: Vec<IpAddr>,
+    pub(super) cluster_ips: ClusterIps,
     pub(super) ports: Vec<PortDraft>,
     pub(super) warnings: Vec<Warning>,
 }
+
+/// The active ClusterIPs of a Service: at most one in each family.
+pub(super) type ClusterIps = [Option<IpAddr>; Family::ALL.len()];
 
 /// The plan of a ServicePort before it is settled which frontends it gets.
 #[derive(Debug)]
@@ -33,10 +36,10 @@ pub(super) struct PortDraft {
 pub(super) fn draft(cluster: &Cluster, name: &ObjectName) -> ServiceDraft {
     let served = cluster.service(name).filter(|service| frontend::is_served(service));
     let Some(service) = served else { return ServiceDraft::default() };
-    let mut draft = ServiceDraft::default();
-    let of_families = Family::ALL.map(|family| frontend::cluster_ip(service, family));
-    draft.cluster_ips.extend(of_families.into_iter().flatten());
-    draft.ports.reserve_exact(service.ports.len() * draft.cluster_ips.len());
+    let cluster_ips = Family::ALL.map(|family| frontend::cluster_ip(service, family));
+    let mut draft = ServiceDraft { cluster_ips, ..ServiceDraft::default() };
+    let families = draft.cluster_ips.iter().flatten().count();
+    draft.ports.reserve_exact(service.ports.len() * families);
     for (place, port) in service.ports.iter().enumerate() {
         let is_same = |other: &PortSpec| other.name == port.name && other.protocol == port.protocol;
         if service.ports.iter().take(place).any(is_same) {
@@ -50,8 +53,8 @@ pub(super) fn draft(cluster: &Cluster, name: &ObjectName) -> ServiceDraft {
             }
             continue;
         }
-        let ports = draft.cluster_ips.iter();
-        draft.ports.extend(ports.map(|address| draft_port(cluster, service, port, *address)));
+        let addresses = draft.cluster_ips.into_iter().flatten();
+        draft.ports.extend(addresses.map(|address| draft_port(cluster, service, port, address)));
     }
     draft
 }

@@ -8,13 +8,15 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::quality::RandomState;
+
 use super::{Frontend, FrontendKind, ServicePortKey, Warning};
 use crate::model::{Family, Protocol};
 
 /// Every frontend that some ServicePort claims, and who gets it.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    slots: HashMap<Slot, Contest>,
+    slots: HashMap<Slot, Contest, RandomState>,
 }
 
 /// What only one ServicePort can have.

@@ -202,3 +202,34 @@ fn valid<'a>(log: &'a [Change], call: &Call) -> &'a [Change] {
     let replaced = log.partition_point(|change| change.ended < call.started);
     &log[replaced.saturating_sub(1)..after]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sets 0, 1, 2, applied at 0..0, 10..20 and 30..40.
+    fn check(started: u64, ended: u64, expected: &[u16]) {
+        let set = |port| vec![SocketAddr::from(([10, 0, 0, 1], port))];
+        let log = [(0, 0, 0), (10, 20, 1), (30, 40, 2)].map(|(started, ended, port)| Change {
+            started,
+            ended,
+            set: set(port),
+        });
+        let call = Call { to: set(0)[0], started, ended, reached: None };
+        let ports: Vec<_> = valid(&log, &call).iter().map(|change| change.set[0].port()).collect();
+        assert_eq!(ports, expected, "{started}..{ended}");
+    }
+
+    #[test]
+    fn a_set_is_valid_from_the_start_of_its_change_to_the_end_of_the_next() {
+        check(1, 2, &[0]);
+        check(1, 10, &[0, 1]);
+        check(15, 16, &[0, 1]);
+        check(20, 25, &[0, 1]);
+        check(21, 25, &[1]);
+        check(21, 30, &[1, 2]);
+        check(35, 50, &[1, 2]);
+        check(41, 50, &[2]);
+        check(1, 50, &[0, 1, 2]);
+    }
+}

@@ -89,6 +89,8 @@ pub mod private_cgroup;
 
 pub mod second_agent;
 
+pub mod bad_site;
+
 pub use agent::agent;
 pub use expect::Left;
 pub use run::run;
@@ -106,7 +108,7 @@ macro_rules! conformance {
             unknown_port, node_port, external_address, source_ranges, internal_local,
             external_local, on_interface, sctp, unclaimed, affinity, affinity_timeout, endpoint_change, owner_change, many_services, churn,
             take_over, killed, inspect, cleanup, table_full, lost_cgroup, private_cgroup,
-            second_agent
+            second_agent, bad_site
         }
 
         /// Not a test: the process of a pod.

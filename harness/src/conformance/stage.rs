@@ -122,6 +122,12 @@ impl<'w> Stage<'w> {
         &self.site
     }
 
+    /// What makes the backend.
+    #[must_use]
+    pub const fn maker(&self) -> MakeBackend {
+        self.make
+    }
+
     /// The name of the test that runs [`super::agent`].
     #[must_use]
     pub fn agent_test(&self) -> &str {

@@ -182,25 +182,23 @@ pub(super) fn netns_cookie() -> Facility {
 /// Arrays in our memory.
 pub(super) fn mmapable_arrays() -> Facility {
     let create = || -> io::Result<String> {
-        let spec = MapSpec { kind: ARRAY, key_size: 4, value_size: 8, ..small(MMAPABLE) };
-        sys::try_mapping(sys::map_create(spec)?)?;
+        let array = sys::map_create(MapSpec { flags: MMAPABLE, ..small(ARRAY, 8) })?;
+        sys::try_mapping(array)?;
         Ok(String::new())
     };
     let lost = "lists cannot be replaced in one step";
     facility("mmapable arrays (5.5)", "map one and store a word", create(), lost)
 }
 
-const fn small(flags: u32) -> MapSpec {
-    let mut spec = MapSpec::NONE;
-    spec.max_entries = 1;
-    spec.flags = flags;
-    spec
+/// One entry.
+fn small(kind: u32, value_size: u32) -> MapSpec {
+    MapSpec { kind, key_size: 4, value_size, max_entries: 1, ..MapSpec::default() }
 }
 
 /// Many entries in one call.
 pub(super) fn batches() -> Facility {
     let update = || -> io::Result<String> {
-        let map = sys::map_create(MapSpec { kind: HASH, key_size: 4, value_size: 4, ..small(0) })?;
+        let map = sys::map_create(small(HASH, 4))?;
         let (_, result) = sys::map_update_batch(map.as_fd(), &[1; 4], &[1; 4], 1);
         result.map(|()| String::new())
     };

@@ -80,34 +80,20 @@ pub(in super::super) struct MapSpec {
     pub(in super::super) max_entries: u32,
     /// `BPF_F_…`.
     pub(in super::super) flags: u32,
-    inner_map_fd: u32,
-    numa_node: u32,
-    name: [u8; 16],
-    ifindex: u32,
+    /// Unused here.
+    pub(in super::super) inner_map_fd: u32,
+    /// Unused here.
+    pub(in super::super) numa_node: u32,
+    /// Unused here.
+    pub(in super::super) name: [u8; 16],
+    /// Unused here.
+    pub(in super::super) ifindex: u32,
     /// The BTF object.
     pub(in super::super) btf_fd: u32,
     /// The key's type in it.
     pub(in super::super) btf_key_type: u32,
     /// The value's type in it.
     pub(in super::super) btf_value_type: u32,
-}
-
-impl MapSpec {
-    /// Nothing, as a constant.
-    pub(in super::super) const NONE: Self = Self {
-        kind: 0,
-        key_size: 0,
-        value_size: 0,
-        max_entries: 0,
-        flags: 0,
-        inner_map_fd: 0,
-        numa_node: 0,
-        name: [0; 16],
-        ifindex: 0,
-        btf_fd: 0,
-        btf_key_type: 0,
-        btf_value_type: 0,
-    };
 }
 
 /// Creates a map.

@@ -107,13 +107,6 @@ pub(super) struct Interrupted {
     pub(super) cause: io::Error,
 }
 
-impl Interrupted {
-    /// Whether the map is full.
-    pub(super) fn is_full(&self) -> bool {
-        self.cause.raw_os_error() == Some(libc::E2BIG)
-    }
-}
-
 /// A table: one of the maps that user space writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Table {

@@ -30,12 +30,12 @@ use shunt_core::{
 };
 use shunt_ebpf::address::Address;
 
+pub(super) use self::{audit::Audit, runs::Run, services::decode_name};
 use self::{
     frontends::{Epoch, Frontends},
     lists::Lists,
     runs::Runs,
 };
-pub(super) use self::{audit::Audit, runs::Run, services::decode_name};
 use super::{
     reclaim::{Garbage, Grace},
     slot::Slot,

@@ -35,11 +35,11 @@ impl<K: Kernel> Tables<K> {
         let mut first = None;
         more.update(&mut self.kernel, |address, result| match result {
             Ok(()) => drop(self.node_addresses.insert(address)),
-            Err(cause) => drop(first.get_or_insert(cause)),
+            Err(cause) => first = first.take().or(Some(cause)),
         });
         fewer.delete(&mut self.kernel, |address, result| match result {
             Ok(()) => drop(self.node_addresses.remove(&address)),
-            Err(cause) => drop(first.get_or_insert(cause)),
+            Err(cause) => first = first.take().or(Some(cause)),
         });
         self.epoch.end(&mut self.kernel);
         first.map_or(Ok(()), |cause| Err(failed(cause)))

@@ -28,3 +28,6 @@ impl SourcePlugin for HostPlugin {
         Ok(Box::new(HostSource::new()))
     }
 }
+
+#[cfg(test)]
+mod tests;

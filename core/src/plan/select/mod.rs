@@ -1,5 +1,8 @@
 //! Which endpoints serve: sections 2 and 3 of service-semantics.
 
+#[cfg(test)]
+mod tests;
+
 use std::{cmp::Reverse, net::SocketAddr, sync::Arc};
 
 use super::{Endpoint, EndpointLists, text_order::TextOrder};
@@ -48,21 +51,21 @@ pub(super) fn select(
         candidate.local
             && if local_ready { candidate.is_ready() } else { candidate.is_serving_terminating() }
     };
-    let endpoints: Vec<Endpoint> = candidates
+    let mut endpoints = Vec::with_capacity(candidates.len());
+    let shown = candidates
         .iter()
-        .filter(|candidate| candidate.is_ready() || candidate.found.conditions.serving)
-        .map(|candidate| Endpoint {
-            address: candidate.address,
-            conditions: candidate.found.conditions,
-            local: candidate.local,
-            in_cluster: lists.cluster && in_cluster(candidate),
-            in_local: lists.local && in_local(candidate),
-            node_name: candidate.found.node_name.clone(),
-            zone: candidate.found.zone.clone(),
-            weight: 1,
-        })
-        .collect();
-    let has_any = endpoints.iter().any(|endpoint| endpoint.in_cluster)
+        .filter(|candidate| candidate.is_ready() || candidate.found.conditions.serving);
+    endpoints.extend(shown.map(|candidate| Endpoint {
+        address: candidate.address,
+        conditions: candidate.found.conditions,
+        local: candidate.local,
+        in_cluster: lists.cluster && in_cluster(candidate),
+        in_local: lists.local && in_local(candidate),
+        node_name: candidate.found.node_name.clone(),
+        zone: candidate.found.zone.clone(),
+        weight: 1,
+    }));
+    let has_any = endpoints.iter().any(|endpoint: &Endpoint| endpoint.in_cluster)
         || (lists.local && candidates.iter().any(Candidate::is_usable));
     Selection { endpoints, has_any }
 }
@@ -101,17 +104,16 @@ fn candidates<'a>(
     family: Family,
     here: Locality<'_>,
 ) -> Vec<Candidate<'a>> {
-    let mut candidates = Vec::new();
-    for slice in slices.iter().filter(|slice| slice.family == family) {
-        let is_ours = |ours: &&_| joins(ours, port);
+    let is_ours = |ours: &&SlicePort| joins(ours, port);
+    let of_family = || slices.iter().filter(|slice| slice.family == family);
+    let offers =
+        |slice: &EndpointSlice| slice.endpoints.len() * slice.ports.iter().filter(is_ours).count();
+    let mut candidates = Vec::with_capacity(of_family().map(|slice| offers(slice)).sum());
+    for slice in of_family() {
         for number in slice.ports.iter().filter(is_ours).map(|ours| ours.port.get()) {
-            candidates.extend(
-                slice
-                    .endpoints
-                    .iter()
-                    .filter(|found| Family::of(found.address) == family)
-                    .map(|found| candidate(found, number, here)),
-            );
+            let found = slice.endpoints.iter();
+            let found = found.filter(|found| Family::of(found.address) == family);
+            candidates.extend(found.map(|found| candidate(found, number, here)));
         }
     }
     // The sort is stable, so the slices' order decides last.

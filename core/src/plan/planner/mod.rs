@@ -1,14 +1,19 @@
 //! The desired state of this node, kept up to date.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
     net::IpAddr,
     sync::Arc,
 };
 
+use foldhash::quality::RandomState;
+
 use super::{
     Delta, Frontend, NodePortAddresses, NodeState, ServicePort, ServicePortKey, Warning,
-    draft::{self, PortDraft},
+    draft::{self, ClusterIps, PortDraft},
     node,
     owners::{Claimant, Claimed, Owners, Slot},
 };
@@ -30,17 +35,17 @@ pub struct PlanOptions {
 #[derive(Debug)]
 pub struct Planner {
     options: PlanOptions,
-    services: HashMap<ObjectName, PlannedService>,
+    services: HashMap<ObjectName, PlannedService, RandomState>,
     owners: Owners,
     /// The active ClusterIPs, and whose they are.
-    cluster_ips: HashMap<IpAddr, Vec<ObjectName>>,
+    cluster_ips: HashMap<IpAddr, Vec<ObjectName>, RandomState>,
     /// `None` until planned for the first time.
     node: Option<Arc<NodeState>>,
 }
 
 #[derive(Debug, Default)]
 struct PlannedService {
-    cluster_ips: Vec<IpAddr>,
+    cluster_ips: ClusterIps,
     ports: Vec<PlannedPort>,
     /// What was said about the Service and still stands.
     warnings: Vec<Warning>,
@@ -81,9 +86,9 @@ impl Planner {
     pub fn new(options: PlanOptions) -> Self {
         Self {
             options,
-            services: HashMap::new(),
+            services: HashMap::default(),
             owners: Owners::default(),
-            cluster_ips: HashMap::new(),
+            cluster_ips: HashMap::default(),
             node: None,
         }
     }
@@ -113,14 +118,15 @@ impl Planner {
     /// The whole desired state, as the Delta from nothing.
     #[must_use]
     pub fn full(&self) -> Delta {
-        let ports = self.services.values().flat_map(|service| &service.ports);
+        let mut service_ports = HashMap::with_capacity(self.services.len());
+        for port in self.services.values().flat_map(|service| &service.ports) {
+            service_ports.insert(port.key().clone(), Some(Arc::clone(&port.state)));
+        }
         Delta {
             complete: true,
             node: Some(self.node.clone().unwrap_or_default()),
             cluster_ips: self.cluster_ips.keys().map(|address| (*address, true)).collect(),
-            service_ports: ports
-                .map(|port| (port.key().clone(), Some(Arc::clone(&port.state))))
-                .collect(),
+            service_ports,
         }
     }
 
@@ -168,7 +174,7 @@ impl Planner {
     fn plan_service(&mut self, cluster: &Cluster, name: ObjectName, round: &mut Round) {
         let draft = draft::draft(cluster, &name);
         let old = self.services.remove(&name).unwrap_or_default();
-        self.plan_cluster_ips(&name, &old.cluster_ips, &draft.cluster_ips, &mut round.delta);
+        self.plan_cluster_ips(&name, old.cluster_ips, draft.cluster_ips, &mut round.delta);
         let mut old_ports: Vec<_> = old.ports.into_iter().map(Some).collect();
         let mut ports = Vec::with_capacity(draft.ports.len());
         for (place, draft) in draft.ports.into_iter().enumerate() {
@@ -183,7 +189,7 @@ impl Planner {
         }
         let untold = draft.warnings.iter().filter(|warning| !old.warnings.contains(warning));
         round.warnings.extend(untold.cloned());
-        if !(ports.is_empty() && draft.cluster_ips.is_empty()) {
+        if !ports.is_empty() || draft.cluster_ips != ClusterIps::default() {
             let (cluster_ips, warnings) = (draft.cluster_ips, draft.warnings);
             self.services.insert(name, PlannedService { cluster_ips, ports, warnings });
         }
@@ -192,25 +198,29 @@ impl Planner {
     fn plan_cluster_ips(
         &mut self,
         name: &ObjectName,
-        old: &[IpAddr],
-        new: &[IpAddr],
+        old: ClusterIps,
+        new: ClusterIps,
         delta: &mut Delta,
     ) {
-        for address in old.iter().filter(|address| !new.contains(address)) {
-            let Some(services) = self.cluster_ips.get_mut(address) else { continue };
+        for address in old.into_iter().flatten().filter(|address| !new.contains(&Some(*address))) {
+            let Some(services) = self.cluster_ips.get_mut(&address) else { continue };
             services.retain(|service| service != name);
             if services.is_empty() {
-                self.cluster_ips.remove(address);
-                delta.cluster_ips.insert(*address, false);
+                self.cluster_ips.remove(&address);
+                delta.cluster_ips.insert(address, false);
             }
         }
-        for address in new.iter().filter(|address| !old.contains(address)) {
-            let services = self.cluster_ips.entry(*address).or_default();
-            // An address that one Service gave up in this round and another took was active.
-            if services.is_empty() && delta.cluster_ips.remove(address).is_none() {
-                delta.cluster_ips.insert(*address, true);
+        for address in new.into_iter().flatten().filter(|address| !old.contains(&Some(*address))) {
+            match self.cluster_ips.entry(address) {
+                hash_map::Entry::Occupied(mut services) => services.get_mut().push(name.clone()),
+                hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(vec![name.clone()]);
+                    // One that another Service gave up in this round was active all the time.
+                    if delta.cluster_ips.remove(&address).is_none() {
+                        delta.cluster_ips.insert(address, true);
+                    }
+                }
             }
-            services.push(name.clone());
         }
     }
 

@@ -1,5 +1,8 @@
 //! All objects as last seen, by source.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
@@ -21,7 +24,8 @@ use crate::source::{Completeness, Object, ObjectId, SourceName, Update};
 pub struct Cluster {
     node_name: Arc<str>,
     sources: Vec<Source>,
-    services: Store<ObjectName, Service>,
+    /// Boxed, because a table that grows moves what is in it.
+    services: Store<ObjectName, Box<Service>>,
     slices: Store<ObjectName, Arc<EndpointSlice>>,
     nodes: Store<Arc<str>, Node>,
     service_cidrs: Store<Arc<str>, ServiceCidr>,
@@ -93,12 +97,12 @@ impl Cluster {
     /// A Service.
     #[must_use]
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name)
+        self.services.get(name).map(Box::as_ref)
     }
 
     /// All Services, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.iter().map(|(_, service)| service)
+        self.services.iter().map(|(_, service)| &**service)
     }
 
     /// The EndpointSlices of a Service, by name. They may be there before the Service is.
@@ -147,7 +151,7 @@ impl Cluster {
         match object {
             Object::Service(service) => {
                 let name = service.name.clone();
-                let upserted = self.services.upsert(pass, name.clone(), service);
+                let upserted = self.services.upsert(pass, name.clone(), Box::new(service));
                 let id = || ObjectId::Service(name.clone());
                 let warnings = self.clash(pass, &upserted, id);
                 if let Upserted::Visible(_) = upserted {

@@ -1,5 +1,8 @@
 //! The node's part of the plan: which of its addresses answer what.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
