@@ -44,6 +44,7 @@ fn execute(args: &Args) -> Result<ExitCode> {
         match &args.command {
             None => run::run(args).await?,
             Some(Command::Get(get)) => commands::get::run(get, &args.place).await?,
+            Some(Command::Events(events)) => commands::events::run(events, &args.place).await?,
             Some(Command::Cleanup) => commands::cleanup::run(&args.place).await?,
             Some(Command::Doctor) => {
                 if !commands::doctor::run(&args.place).await? {

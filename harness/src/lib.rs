@@ -47,6 +47,8 @@ pub mod conformance;
 
 pub mod crowd;
 
+pub mod mock;
+
 pub mod naive;
 
 pub mod tier;

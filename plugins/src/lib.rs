@@ -14,3 +14,6 @@ mod settings;
 pub use compose::{ComposeError, Composition, Mode, NamedSources, compose, compose_sources};
 pub use registry::{BackendPlugin, PluginError, Registry, SourcePlugin, UnknownPlugin};
 pub use settings::Settings;
+
+#[cfg(test)]
+mod tests;

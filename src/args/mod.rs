@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Try every facility of the kernel that Shunt uses; exit status 1 if it cannot work here.
     Doctor,
+    /// Show what the programs decide, as they decide it, until SIGINT.
+    Events(EventsArgs),
     /// Remove everything that an agent left in the kernel.
     Cleanup,
     /// Show Shunt at work in a small world of its own; needs root, takes some seconds.
@@ -118,6 +120,26 @@ pub(crate) enum What {
         /// Only those of this Service: NAME or NAMESPACE/NAME.
         service: Option<String>,
     },
+}
+
+/// `shunt events`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EventsArgs {
+    /// Which: errors, or all.
+    #[arg(long, value_name = "LEVEL", default_value = "all", hide_possible_values = true)]
+    pub(crate) level: Level,
+    /// Only those of this Service.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) service: Option<String>,
+}
+
+/// Which events are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// What went wrong.
+    Errors,
+    /// Every decision about a Service.
+    All,
 }
 
 /// Form of what `get` prints.

@@ -3,6 +3,7 @@
 pub(crate) mod cleanup;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod get;
 
 use anyhow::Result;

@@ -93,6 +93,12 @@ impl Cgroup {
         Ok(Self { path: path.to_owned(), fd: directory.into(), id, named })
     }
 
+    /// The cgroup that is now where this one was, if this one is gone and another is there.
+    pub(super) fn successor(&self) -> Option<Self> {
+        let other = Self::open(&self.path, self.named).ok()?;
+        (other.id != self.id).then_some(other)
+    }
+
     /// Why the node's pods may not be below this cgroup, if they may not.
     pub(super) fn doubt(&self) -> Option<String> {
         if !fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.id) {
@@ -140,12 +146,12 @@ impl Facts<'_> {
         match self.first_process {
             Some(process) if is_below(process, self.root) => None,
             Some(_) => Some(
-                "not attached: the node's first process is outside the cgroup that is visible \
+                "the node's pods are not attached: the node's first process is outside the cgroup that is visible \
                  here, and so are the node's pods; mount the host's /sys/fs/cgroup, or name the \
                  cgroup with --cgroup",
             ),
             None => Some(
-                "not attached: this cgroup namespace is private and shows no pods; run in the \
+                "the node's pods are not attached: this cgroup namespace is private and shows no pods; run in the \
                  host's PID and cgroup namespaces, mount the host's /sys/fs/cgroup, or name the \
                  cgroup with --cgroup",
             ),

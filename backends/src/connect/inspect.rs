@@ -17,7 +17,7 @@ use super::{
     links,
     pins::Pins,
     snapshot::Snapshot,
-    sys::{self, Array, Hash, Kernel, Maps, Table},
+    sys::{self, Array, Hash, Kernel as _, Maps, Table},
 };
 
 /// Reads the tables that the attached programs use; where none are attached, the latest ones.
@@ -115,13 +115,14 @@ fn is_absent_or_other(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
 }
 
-/// The directory of the tables in use, for those who open one map only.
-pub(super) fn directory_in_use(pins: &Pins) -> io::Result<Option<PathBuf>> {
+/// The tables in use and their directory, for those who need a map that is none of [`Maps`].
+pub(super) fn open_with_directory(pins: &Pins) -> io::Result<Option<(Maps, PathBuf)>> {
     let Some(maps) = open_in_use(pins)? else { return Ok(None) };
     let id = maps.id(Hash::Frontends4);
-    let directories = pins.all_map_directories()?.into_iter().filter(|path| is_tables(path));
-    Ok(directories.into_iter().find(|directory| {
+    let mut directories = pins.all_map_directories()?.into_iter().filter(|path| is_tables(path));
+    let found = directories.find(|directory| {
         let map = sys::object_get(&directory.join(Hash::Frontends4.name()));
         map.and_then(|map| sys::map_id(&map)).ok() == id
-    }))
+    });
+    Ok(found.map(|directory| (maps, directory)))
 }

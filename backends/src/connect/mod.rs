@@ -13,6 +13,7 @@ mod canary;
 mod cgroup;
 mod cleanup;
 mod encode;
+mod events;
 mod hook;
 mod inspect;
 mod links;
@@ -32,5 +33,6 @@ mod verify;
 
 pub use self::{
     backend::{ConnectBackend, ConnectOptions},
+    events::{Event, EventError, EventKind, EventLevel, Events},
     sizes::TableSizes,
 };

@@ -144,7 +144,14 @@ impl Snapshot {
     ) -> io::Result<BTreeMap<u32, List>> {
         let named: BTreeSet<u32> = frontends.iter().map(|(_, target)| target.list()).collect();
         let size = kernel.size(Table::Array(Array::Endpoints));
+        let is_inside = |run: &Run| run.base.checked_add(run.count).is_some_and(|end| end <= size);
         let (mut sound, mut runs) = (BTreeMap::new(), Vec::new());
+        // Lists that wait for a grace period still have their entries to themselves.
+        for (number, list) in lists.iter().filter(|(number, _)| !named.contains(number)) {
+            if let ListWord::Run { base, count } = ListWord::decode(list.word) {
+                runs.extend(Some((Run { base, count }, *number)).filter(|(run, _)| is_inside(run)));
+            }
+        }
         for number in named {
             let list = lists.get(&number).copied().unwrap_or_default();
             if !self.names.contains_key(&list.service()) {
@@ -152,7 +159,7 @@ impl Snapshot {
                 continue;
             }
             if let ListWord::Run { base, count } = ListWord::decode(list.word) {
-                if base.checked_add(count).is_none_or(|end| end > size) {
+                if !is_inside(&Run { base, count }) {
                     self.complaints.push(format!("list {number} names entries that do not exist"));
                     continue;
                 }
@@ -164,7 +171,9 @@ impl Snapshot {
             self.complaints.push(format!("list {number} overlaps another"));
             sound.remove(&number);
         }
-        for (run, number) in runs {
+        for (run, number) in
+            runs.into_iter().filter(|(_, number)| sound.contains_key(number)).collect::<Vec<_>>()
+        {
             let endpoints = kernel.read_run(run.base, run.count)?;
             let is_sorted = endpoints.is_sorted_by(|a, b| sort_key(a) < sort_key(b));
             if !is_sorted || !endpoints.iter().all(is_whole) {

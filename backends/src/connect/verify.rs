@@ -21,6 +21,11 @@ pub(super) fn verify(running: &mut Running) -> Verdict {
         verdict.problems.push(text.to_owned());
         return verdict;
     }
+    if let Some(successor) = running.cgroup.successor() {
+        let path = successor.path.display();
+        verdict.repaired.push(format!("Cgroup {path} was removed and made again."));
+        running.cgroup = successor;
+    }
     mend_links(running, &mut verdict);
     check_effective(running, &mut verdict);
     if let Some(doubt) = running.cgroup.doubt() {
@@ -81,7 +86,7 @@ fn check_effective(running: &Running, verdict: &mut Verdict) {
 }
 
 /// Pins that someone removed, one by one or with their file system.
-fn mend_pins(running: &mut Running, verdict: &mut Verdict) {
+fn mend_pins(running: &Running, verdict: &mut Verdict) {
     match bpffs::ensure(running.pins.root()) {
         Ok(warning) => verdict.problems.extend(warning.map(|text| sentence(&text))),
         Err(error) => {

@@ -70,7 +70,10 @@ pub(super) fn capabilities() -> Vec<Facility> {
         name,
         present,
         required: true,
-        how: if present { "effective" } else { "missing from the effective set" }.to_owned(),
+        how: match present {
+            true => "effective".to_owned(),
+            false => format!("{name} is missing from the effective set: run as root, or add it"),
+        },
         lost: match name {
             "CAP_SYS_ADMIN" => "what is pinned and attached cannot be read back",
             _ => ALL,
@@ -86,7 +89,10 @@ pub(super) fn cgroup2(named: Option<&Path>) -> Facility {
         Ok(cgroup) => {
             let doubt = cgroup.doubt();
             let said = format!("found {}", cgroup.path.display());
-            let how = doubt.map_or(said.clone(), |doubt| format!("{said}, but {doubt}"));
+            let how = match doubt {
+                Some(doubt) => format!("{said}, but {doubt}"),
+                None => said,
+            };
             Facility { name, present: true, required: true, how, lost: ALL }
         }
         // Without a name there is nothing mounted yet, which the agent does.

@@ -72,7 +72,7 @@ impl Fake {
 
 /// The entries that a word makes readable.
 fn run(word: Word, value: u64) -> Option<std::ops::Range<u32>> {
-    if word.array != Array::Lists || word.index % 2 != 0 {
+    if word.array != Array::Lists || !word.index.is_multiple_of(2) {
         return None;
     }
     match ListWord::decode(value) {
@@ -100,6 +100,11 @@ impl State {
     /// Writes anything anywhere, as someone else with the right to do so would.
     pub(in super::super) fn tamper(&mut self, hash: Hash, key: &[u8], value: &[u8]) {
         self.hashes.get_mut(&hash).unwrap().insert(key.to_vec(), value.to_vec());
+    }
+
+    /// As [`Self::tamper`], deleting.
+    pub(in super::super) fn erase(&mut self, hash: Hash, key: &[u8]) {
+        self.hashes.get_mut(&hash).unwrap().remove(key);
     }
 
     /// As [`Self::tamper`], for a word.

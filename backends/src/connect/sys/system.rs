@@ -10,6 +10,9 @@ use std::{
     path::Path,
 };
 
+use aya::maps::{MapData, RingBuf};
+use tokio::io::unix::AsyncFd;
+
 /// `MEMBARRIER_CMD_QUERY`.
 const MEMBARRIER_QUERY: c_int = 0;
 /// `MEMBARRIER_CMD_GLOBAL`.
@@ -88,6 +91,13 @@ pub(in super::super) fn mount(kind: &CStr, directory: &Path) -> io::Result<()> {
         libc::mount(kind.as_ptr(), directory.as_ptr(), kind.as_ptr(), 0, std::ptr::null())
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A ring buffer that can be waited for.
+pub(in super::super) fn watch(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring buffer owns the descriptor that it names, never changes it, and is owned by
+    // the AsyncFd as long as that is registered.
+    unsafe { AsyncFd::register(ring) }.map_err(io::Error::from)
 }
 
 /// Lifts the limit on locked memory, which kernels before 5.11 count maps against.

@@ -94,15 +94,15 @@ fn remove_broken(kernel: &mut impl Kernel, epoch: &mut Epoch, found: &Snapshot) 
     for slot in &found.broken {
         writes.drop(*slot, Target::default());
     }
-    writes.delete(kernel, epoch, |_, _, result| first = first.take().or(result.err()));
+    writes.delete(kernel, epoch, |_, _, result| first = first.take().or_else(|| result.err()));
     for list in &found.stray {
         let result = kernel.store(Word::list(*list), 0);
-        first = first.take().or(result.err());
+        first = first.take().or_else(|| result.err());
     }
     let mut names = Batch::new(Hash::Services);
     for number in &found.nameless {
         names.drop(*number, ());
     }
-    names.delete(kernel, |(), result| first = first.take().or(result.err()));
+    names.delete(kernel, |(), result| first = first.take().or_else(|| result.err()));
     first.map_or(Ok(()), Err)
 }

@@ -2,7 +2,7 @@
 //!
 //! The order of writes is what makes each single one harmless: frontends that go are deleted first;
 //! then, for each ServicePort, runs, list words, owners, its name, and last the frontends that are
-//! new or move; at the end the lists that nothing names any more are emptied.
+//! new or move; at the end the lists that nothing names any more are retired.
 
 use std::{collections::HashMap, sync::Arc};
 

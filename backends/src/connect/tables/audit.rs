@@ -7,7 +7,7 @@ use std::{
 
 use shunt_ebpf::{
     address::Address,
-    tables::{Frontend4, Frontend6, FrontendKey4, FrontendKey6, List, Target},
+    tables::{Frontend4, Frontend6, FrontendKey4, FrontendKey6, List, ServiceName, Target},
 };
 
 use super::{
@@ -30,7 +30,7 @@ pub(in super::super) struct Audit {
     pub(in super::super) foreign: usize,
     /// Lists that said something else.
     pub(in super::super) lists: usize,
-    /// Names that were gone.
+    /// Names that were gone or changed.
     pub(in super::super) names: usize,
     /// Addresses of the node that were gone or not ours.
     pub(in super::super) addresses: usize,
@@ -87,21 +87,21 @@ impl<K: Kernel> Tables<K> {
     }
 
     fn audit_names(&mut self, audit: &mut Audit) -> io::Result<()> {
-        let (keys, _) = self.kernel.entries(Hash::Services)?;
-        let found: HashSet<u32> = values_of(&keys).collect();
+        let (keys, values) = self.kernel.entries(Hash::Services)?;
+        let found: HashMap<u32, ServiceName> =
+            values_of::<u32>(&keys).zip(values_of(&values)).collect();
         let mut lost = Batch::new(Hash::Services);
         for (key, record) in &self.records {
             let Some(code) = record.named else { continue };
-            if !found.contains(&record.service)
-                && let Some(name) = encode_name(key, code)
-            {
+            let Some(name) = encode_name(key, code) else { continue };
+            if found.get(&record.service) != Some(&name) {
                 lost.put(record.service, name, ());
             }
         }
         let mut first = None;
         lost.update(&mut self.kernel, |(), result| {
             audit.names += usize::from(result.is_ok());
-            first = first.take().or(result.err());
+            first = first.take().or_else(|| result.err());
         });
         first.map_or(Ok(()), Err)
     }
@@ -133,11 +133,11 @@ impl<K: Kernel> Tables<K> {
         let mut first = None;
         lost.update(&mut self.kernel, &mut self.epoch, |_, (), result| {
             audit.frontends += usize::from(result.is_ok());
-            first = first.take().or(result.err());
+            first = first.take().or_else(|| result.err());
         });
         foreign.delete(&mut self.kernel, &mut self.epoch, |_, (), result| {
             audit.foreign += usize::from(result.is_ok());
-            first = first.take().or(result.err());
+            first = first.take().or_else(|| result.err());
         });
         first.map_or(Ok(()), Err)
     }
@@ -159,7 +159,7 @@ impl<K: Kernel> Tables<K> {
         let mut first = None;
         let mut count = |(), result: io::Result<()>| {
             audit.addresses += usize::from(result.is_ok());
-            first = first.take().or(result.err());
+            first = first.take().or_else(|| result.err());
         };
         self.epoch.begin(&mut self.kernel)?;
         more.update(&mut self.kernel, &mut count);

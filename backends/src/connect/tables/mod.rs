@@ -28,7 +28,7 @@ use shunt_core::{
     backend::{BackendError, TableUse},
     plan::{ServicePort, ServicePortKey},
 };
-use shunt_ebpf::address::Address;
+use shunt_ebpf::{address::Address, tables::ListWord};
 
 pub(super) use self::{audit::Audit, runs::Run, services::decode_name};
 use self::{
@@ -142,7 +142,10 @@ impl<K: Kernel> Tables<K> {
         .collect()
     }
 
-    /// Takes back what has become free; with `wait`, everything that can.
+    /// Takes back what has become free; with `wait`, everything that is on its way.
+    ///
+    /// A list becomes free in two grace periods: after the first no program can find its number,
+    /// and it is emptied; after the second no program can be reading its entries.
     fn collect(&mut self, wait: bool) {
         let free = self.grace.collect(wait);
         self.freed |= !free.is_empty();
@@ -150,7 +153,18 @@ impl<K: Kernel> Tables<K> {
             self.runs.free(run);
         }
         for list in free.lists {
-            self.lists.free(list);
+            match self.publish(list, ListWord::Left) {
+                Ok(()) => self.lists.free(list),
+                Err(_) => self.orphans.push(list),
+            }
+        }
+    }
+
+    /// Frees all that can be freed, waiting for it.
+    fn settle(&mut self) {
+        for _ in 0..2 {
+            self.sweep();
+            self.collect(true);
         }
     }
 }

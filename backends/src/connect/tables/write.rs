@@ -58,7 +58,7 @@ impl<K: Kernel> Tables<K> {
     }
 
     /// Stores a list's word; what it named before is garbage.
-    fn publish(&mut self, list: u32, word: ListWord) -> Result<(), Failure> {
+    pub(super) fn publish(&mut self, list: u32, word: ListWord) -> Result<(), Failure> {
         let state = self.lists.get(list);
         let old = self.lists.run(list);
         let result = self.kernel.store(Word::list(list), word.encode());
@@ -73,8 +73,7 @@ impl<K: Kernel> Tables<K> {
         let run = match self.runs.allocate(count) {
             Some(run) => run,
             None => {
-                self.sweep();
-                self.collect(true);
+                self.settle();
                 self.runs.allocate(count).ok_or(Failure::Full(Array::Endpoints.name()))?
             }
         };
@@ -90,8 +89,7 @@ impl<K: Kernel> Tables<K> {
         if let Some(list) = self.lists.allocate() {
             return Ok(list);
         }
-        self.sweep();
-        self.collect(true);
+        self.settle();
         self.lists.allocate().ok_or(Failure::Full(Array::Lists.name()))
     }
 
@@ -108,25 +106,16 @@ impl<K: Kernel> Tables<K> {
         }
     }
 
-    /// Retires the lists that nothing names. One that cannot be emptied now is tried again with
-    /// the next Delta.
+    /// Retires what nothing names any more. Lists go on saying what they said until a grace period
+    /// has passed: a program may have found one through a frontend that was moved just now.
     pub(super) fn sweep(&mut self) {
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.sort_unstable();
         orphans.dedup();
-        for list in orphans {
-            if self.lists.named(list) > 0 {
-                continue;
-            }
-            if self.lists.get(list).word != 0 && self.publish(list, ListWord::Left).is_err() {
-                self.orphans.push(list);
-                continue;
-            }
-            self.garbage.lists.push(list);
-        }
+        orphans.retain(|list| self.lists.named(*list) == 0);
+        self.garbage.lists.extend(orphans);
         if !self.garbage.is_empty() {
-            let garbage = std::mem::take(&mut self.garbage);
-            self.grace.retire(garbage);
+            self.grace.retire(std::mem::take(&mut self.garbage));
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
 
 fn adopt(fake: &Fake, faults: &Arc<Faults>) -> Tables<Faulty<Fake>> {
     let kernel = Faulty::new(fake.clone(), Arc::clone(faults));
-    Tables::adopt(kernel, ManualGrace::new(fake), true).unwrap()
+    Tables::adopt(kernel, ManualGrace::boxed(fake), true).unwrap()
 }
 
 /// Applies a Delta as the engine does: what failed is tried again, merged with what is new.
@@ -126,7 +126,7 @@ fn the_same_again_writes_nothing() {
             tables.apply(&world.step(step));
         }
         let fresh = world.complete();
-        tables.sweep();
+        tables.settle();
         let mut again = adopt(&fake, &Faults::new(1));
         fake.observe(Some(Box::new(|_| panic!("something was written"))));
         prop_assert!(tables.apply(&fresh).is_success());

@@ -2,4 +2,5 @@
 
 mod churn;
 mod full;
+mod tamper;
 mod world;
