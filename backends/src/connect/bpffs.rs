@@ -30,7 +30,7 @@ pub(super) fn ensure(pin_path: &Path) -> io::Result<Option<String>> {
 
 /// The directory above the pin directory.
 pub(super) fn parent_of(pin_path: &Path) -> PathBuf {
-    pin_path.parent().unwrap_or(Path::new("/")).to_owned()
+    pin_path.parent().unwrap_or_else(|| Path::new("/")).to_owned()
 }
 
 /// Why pins below a bpffs that was mounted here would die with this container, if they would: not

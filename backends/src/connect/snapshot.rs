@@ -145,6 +145,14 @@ impl Snapshot {
         let named: BTreeSet<u32> = frontends.iter().map(|(_, target)| target.list()).collect();
         let size = kernel.size(Table::Array(Array::Endpoints));
         let (mut sound, mut runs) = (BTreeMap::new(), Vec::new());
+        // Retired lists hold their runs until they are emptied, so none overlaps those either.
+        for (number, list) in lists.iter().filter(|(number, _)| !named.contains(number)) {
+            if let ListWord::Run { base, count } = ListWord::decode(list.word)
+                && base.checked_add(count).is_some_and(|end| end <= size)
+            {
+                runs.push((Run { base, count }, *number));
+            }
+        }
         for number in named {
             let list = lists.get(&number).copied().unwrap_or_default();
             if !self.names.contains_key(&list.service()) {
@@ -164,6 +172,7 @@ impl Snapshot {
             self.complaints.push(format!("list {number} overlaps another"));
             sound.remove(&number);
         }
+        runs.retain(|(_, number)| sound.contains_key(number));
         for (run, number) in runs {
             let endpoints = kernel.read_run(run.base, run.count)?;
             let is_sorted = endpoints.is_sorted_by(|a, b| sort_key(a) < sort_key(b));

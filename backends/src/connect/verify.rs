@@ -86,7 +86,7 @@ fn check_effective(running: &Running, verdict: &mut Verdict) {
 }
 
 /// Pins that someone removed, one by one or with their file system.
-fn mend_pins(running: &mut Running, verdict: &mut Verdict) {
+fn mend_pins(running: &Running, verdict: &mut Verdict) {
     match bpffs::ensure(running.pins.root()) {
         Ok(warning) => verdict.problems.extend(warning.map(|text| sentence(&text))),
         Err(error) => {

@@ -89,7 +89,10 @@ pub(super) fn cgroup2(named: Option<&Path>) -> Facility {
         Ok(cgroup) => {
             let doubt = cgroup.doubt();
             let said = format!("found {}", cgroup.path.display());
-            let how = doubt.map_or(said.clone(), |doubt| format!("{said}, but {doubt}"));
+            let how = match doubt {
+                Some(doubt) => format!("{said}, but {doubt}"),
+                None => said,
+            };
             Facility { name, present: true, required: true, how, lost: ALL }
         }
         // Without a name there is nothing mounted yet, which the agent does.

@@ -72,7 +72,7 @@ impl Fake {
 
 /// The entries that a word makes readable.
 fn run(word: Word, value: u64) -> Option<std::ops::Range<u32>> {
-    if word.array != Array::Lists || word.index % 2 != 0 {
+    if word.array != Array::Lists || !word.index.is_multiple_of(2) {
         return None;
     }
     match ListWord::decode(value) {

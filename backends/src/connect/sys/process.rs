@@ -76,8 +76,8 @@ fn run_child(procs: RawFd, pipe: RawFd, family: i32, address: &RawAddress, len: 
     let mut message: Message = [0; 36];
     let (head, peer) = message.split_at_mut(8);
     let step = attempt(procs, family, address, len, peer);
-    // SAFETY: errno is this thread's own.
-    let error = unsafe { *libc::__errno_location() };
+    // This only reads errno.
+    let error = io::Error::last_os_error().raw_os_error().unwrap_or(0);
     let numbers = step.to_ne_bytes().into_iter().chain(error.to_ne_bytes());
     head.iter_mut().zip(numbers).for_each(|(byte, number)| *byte = number);
     // SAFETY: `message` is readable for its length.

@@ -30,7 +30,7 @@ impl<K: Kernel> Tables<K> {
     /// Fails if the tables cannot be read, or what is broken cannot be taken out.
     pub(in super::super) fn adopt(
         mut kernel: K,
-        grace: Box<dyn Grace>,
+        mut grace: Box<dyn Grace>,
         can_refuse: bool,
     ) -> io::Result<Self> {
         let mut epoch = Epoch::new(kernel.load(Word::EPOCH)?);
@@ -39,6 +39,10 @@ impl<K: Kernel> Tables<K> {
         for complaint in &found.complaints {
             tracing::warn!(complaint, "taken over with a fault, which is being mended");
         }
+        // A program may have found a list through a frontend that the earlier run moved just before
+        // it ended, and may still be reading the entries that this list names.
+        grace.retire(Garbage::default());
+        grace.collect(true);
         remove_broken(&mut kernel, &mut epoch, &found)?;
 
         let lists_size = kernel.size(Table::Array(Array::Lists));
@@ -66,7 +70,7 @@ impl<K: Kernel> Tables<K> {
             }
         }
         tables.adopt_services(&found);
-        // A program may still be reading what the earlier run replaced just before it ended.
+        // Or through one that has been taken out just now.
         tables.grace.retire(Garbage::default());
         tables.collect(true);
         Ok(tables)
@@ -94,15 +98,15 @@ fn remove_broken(kernel: &mut impl Kernel, epoch: &mut Epoch, found: &Snapshot) 
     for slot in &found.broken {
         writes.drop(*slot, Target::default());
     }
-    writes.delete(kernel, epoch, |_, _, result| first = first.take().or(result.err()));
+    writes.delete(kernel, epoch, |_, _, result| first = first.take().or_else(|| result.err()));
     for list in &found.stray {
         let result = kernel.store(Word::list(*list), 0);
-        first = first.take().or(result.err());
+        first = first.take().or_else(|| result.err());
     }
     let mut names = Batch::new(Hash::Services);
     for number in &found.nameless {
         names.drop(*number, ());
     }
-    names.delete(kernel, |(), result| first = first.take().or(result.err()));
+    names.delete(kernel, |(), result| first = first.take().or_else(|| result.err()));
     first.map_or(Ok(()), Err)
 }

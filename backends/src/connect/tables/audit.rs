@@ -101,7 +101,7 @@ impl<K: Kernel> Tables<K> {
         let mut first = None;
         lost.update(&mut self.kernel, |(), result| {
             audit.names += usize::from(result.is_ok());
-            first = first.take().or(result.err());
+            first = first.take().or_else(|| result.err());
         });
         first.map_or(Ok(()), Err)
     }
@@ -133,11 +133,11 @@ impl<K: Kernel> Tables<K> {
         let mut first = None;
         lost.update(&mut self.kernel, &mut self.epoch, |_, (), result| {
             audit.frontends += usize::from(result.is_ok());
-            first = first.take().or(result.err());
+            first = first.take().or_else(|| result.err());
         });
         foreign.delete(&mut self.kernel, &mut self.epoch, |_, (), result| {
             audit.foreign += usize::from(result.is_ok());
-            first = first.take().or(result.err());
+            first = first.take().or_else(|| result.err());
         });
         first.map_or(Ok(()), Err)
     }
@@ -159,7 +159,7 @@ impl<K: Kernel> Tables<K> {
         let mut first = None;
         let mut count = |(), result: io::Result<()>| {
             audit.addresses += usize::from(result.is_ok());
-            first = first.take().or(result.err());
+            first = first.take().or_else(|| result.err());
         };
         self.epoch.begin(&mut self.kernel)?;
         more.update(&mut self.kernel, &mut count);

@@ -210,7 +210,7 @@ impl Epoch {
 
     /// Makes it even if it is not.
     pub(super) fn settle(&mut self, kernel: &mut impl Kernel) -> Result<(), io::Error> {
-        if self.0 % 2 == 0 {
+        if self.0.is_multiple_of(2) {
             return Ok(());
         }
         let even = self.0.wrapping_add(1);

@@ -19,7 +19,7 @@ use super::{
 
 fn adopt(fake: &Fake, faults: &Arc<Faults>) -> Tables<Faulty<Fake>> {
     let kernel = Faulty::new(fake.clone(), Arc::clone(faults));
-    Tables::adopt(kernel, ManualGrace::new(fake), true).unwrap()
+    Tables::adopt(kernel, ManualGrace::boxed(fake), true).unwrap()
 }
 
 /// Applies a Delta as the engine does: what failed is tried again, merged with what is new.

@@ -21,7 +21,7 @@ fn crowd(sizes: &[(Table, u32)], steps: &[Step]) -> usize {
     let nowhere: HashMap<_, _> =
         slots().into_iter().map(|slot| (slot, Answer::Untranslated)).collect();
     let mut world = World::default();
-    let mut tables = Tables::adopt(fake.clone(), ManualGrace::new(&fake), true).unwrap();
+    let mut tables = Tables::adopt(fake.clone(), ManualGrace::boxed(&fake), true).unwrap();
     allowed.only(&nowhere);
     allowed.watch(&fake);
     let mut crowded = 0;

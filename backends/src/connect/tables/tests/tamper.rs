@@ -66,7 +66,7 @@ fn runs(state: &State) -> Vec<Word> {
 fn filled(steps: &[Step]) -> (Fake, World, Tables<Fake>) {
     let fake = Fake::new(&[]);
     let mut world = World::default();
-    let mut tables = Tables::adopt(fake.clone(), ManualGrace::new(&fake), true).unwrap();
+    let mut tables = Tables::adopt(fake.clone(), ManualGrace::boxed(&fake), true).unwrap();
     for step in steps {
         assert!(tables.apply(&world.step(step)).is_success());
     }
@@ -79,7 +79,7 @@ fn take_over(steps: &[Step], tamper: Tamper) {
     drop(tables);
     tamper(&mut fake.state());
     fake.pass_grace();
-    let mut tables = Tables::adopt(fake.clone(), ManualGrace::new(&fake), true).unwrap();
+    let mut tables = Tables::adopt(fake.clone(), ManualGrace::boxed(&fake), true).unwrap();
     assert_eq!(fake.state().word(Word::EPOCH) % 2, 0);
     let allowed = Allowed::default();
     allowed.only(&world.answers());

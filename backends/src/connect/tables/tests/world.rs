@@ -74,7 +74,7 @@ pub(super) struct ManualGrace {
 }
 
 impl ManualGrace {
-    pub(super) fn new(fake: &Fake) -> Box<dyn Grace> {
+    pub(super) fn boxed(fake: &Fake) -> Box<dyn Grace> {
         Box::new(Self { fake: fake.clone(), waiting: Garbage::default() })
     }
 }
@@ -86,7 +86,7 @@ impl Grace for ManualGrace {
 
     fn collect(&mut self, wait: bool) -> Garbage {
         // Every third time, so that garbage also piles up over several Deltas.
-        let due = self.waiting.runs.len() % 3 == 0;
+        let due = self.waiting.runs.len().is_multiple_of(3);
         if !wait && !due {
             return Garbage::default();
         }
@@ -141,9 +141,9 @@ const KEYS: usize = 6;
 fn key(index: usize) -> ServicePortKey {
     ServicePortKey {
         service: ObjectName::new("default", &format!("service-{index}")),
-        port: if index % 3 == 0 { "".into() } else { "http".into() },
+        port: if index.is_multiple_of(3) { "".into() } else { "http".into() },
         protocol: Protocol::Tcp,
-        family: if index % 2 == 0 { Family::V4 } else { Family::V6 },
+        family: if index.is_multiple_of(2) { Family::V4 } else { Family::V6 },
     }
 }
 
