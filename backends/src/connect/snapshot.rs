@@ -144,13 +144,12 @@ impl Snapshot {
     ) -> io::Result<BTreeMap<u32, List>> {
         let named: BTreeSet<u32> = frontends.iter().map(|(_, target)| target.list()).collect();
         let size = kernel.size(Table::Array(Array::Endpoints));
+        let is_inside = |run: &Run| run.base.checked_add(run.count).is_some_and(|end| end <= size);
         let (mut sound, mut runs) = (BTreeMap::new(), Vec::new());
-        // Retired lists hold their runs until they are emptied, so none overlaps those either.
+        // Lists that wait for a grace period still have their entries to themselves.
         for (number, list) in lists.iter().filter(|(number, _)| !named.contains(number)) {
-            if let ListWord::Run { base, count } = ListWord::decode(list.word)
-                && base.checked_add(count).is_some_and(|end| end <= size)
-            {
-                runs.push((Run { base, count }, *number));
+            if let ListWord::Run { base, count } = ListWord::decode(list.word) {
+                runs.extend(Some((Run { base, count }, *number)).filter(|(run, _)| is_inside(run)));
             }
         }
         for number in named {
@@ -160,7 +159,7 @@ impl Snapshot {
                 continue;
             }
             if let ListWord::Run { base, count } = ListWord::decode(list.word) {
-                if base.checked_add(count).is_none_or(|end| end > size) {
+                if !is_inside(&Run { base, count }) {
                     self.complaints.push(format!("list {number} names entries that do not exist"));
                     continue;
                 }

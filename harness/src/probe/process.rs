@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     io::{self, BufRead as _, BufReader, Write as _},
     net::SocketAddr,
     os::{fd::AsFd as _, unix::net::UnixStream},
@@ -84,6 +85,7 @@ impl Process {
             Order::Burst(burst) => Answer::Tally(burst.run()),
             Order::Race(race) => Answer::Raced(race.run()?),
             Order::Detach => {
+                detach_stderr().map_err(|error| Failure::of("dup2", &error))?;
                 self.detached = true;
                 Answer::Done
             }
@@ -93,6 +95,13 @@ impl Process {
     fn socket(&self, id: u32) -> Result<&socket2::Socket, Failure> {
         self.sockets.get(&id).ok_or_else(|| Failure::Probe(format!("there is no socket {id}")))
     }
+}
+
+/// Lets go of the standard error of whoever started this: it may be a pipe whose reader waits for
+/// its end.
+fn detach_stderr() -> io::Result<()> {
+    let nowhere = File::options().write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stderr(nowhere)?)
 }
 
 /// The IP address and port in a kernel's answer.
