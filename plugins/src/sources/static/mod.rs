@@ -9,6 +9,11 @@
 //! is being written.
 //! What cannot be read never removes anything: a file with an error in it adds and changes
 //! objects, and nothing of it goes until it is whole again.
+//! What cannot be told from an edit is a file of several documents that ends between two of them,
+//! and whose writer has closed it so.
+//!
+//! Links are followed when they themselves change, and when kubelet swaps the content of a
+//! ConfigMap; a change behind any other link is not seen.
 
 mod claims;
 mod error;

@@ -1,6 +1,6 @@
 //! Readings of several files, and what is used.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{chain, service};
 use crate::sources::r#static::{
@@ -161,5 +161,4 @@ fn paths_come_in_the_order_of_the_command_line() {
     assert_eq!(scan(0), ["z"], "a file that is named may be called anything");
     assert_eq!(scan(1), ["b.yaml"]);
     assert_eq!(scan(2), ["a.json", "c.yml", "sub.yaml"], "b.yaml has been named before");
-    assert!(Path::new("/").is_absolute());
 }
