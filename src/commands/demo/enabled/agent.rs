@@ -11,6 +11,17 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use shunt_harness::world::World;
 
+/// Tables for a cluster of three Services: the demo reads them whole, again and again, to see
+/// when a change has arrived.
+pub(super) const TABLES: [(&str, u32); 6] = [
+    ("frontends4", 256),
+    ("frontends6", 256),
+    ("lists", 1024),
+    ("endpoints", 4096),
+    ("services", 256),
+    ("affinity", 1024),
+];
+
 /// The running agent. It ends when this is dropped, unless it was let go.
 #[derive(Debug)]
 pub(super) struct Agent {
@@ -33,6 +44,7 @@ impl Agent {
             .arg(world.cgroup())
             .arg("--pin-path")
             .arg(world.pin_path())
+            .args(TABLES.iter().map(|(table, size)| format!("--table-size={table}={size}")))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)

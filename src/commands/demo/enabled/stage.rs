@@ -20,13 +20,13 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    agent::Agent,
+    agent::{Agent, TABLES},
     manifests::{DARK, ECHO, Manifests, SINGLE, Service, TARGET_PORT},
     prepare, tell,
 };
 
 /// How long the agent may take for anything; it takes some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything that the acts play with. Dropped in this order: the agent, then its world.
 pub(super) struct Stage {
@@ -85,10 +85,16 @@ impl Stage {
         self.agent.borrow_mut().check()
     }
 
-    /// Changes the endpoints of a Service, and returns how long it took until the kernel had them.
-    pub(super) fn change(&self, service: Service, pods: &[&Pod]) -> Result<Duration> {
-        self.manifests.endpoints(service, pods)?;
-        self.wait_for(service, pods)
+    /// Writes the endpoints of a Service into its manifest.
+    pub(super) fn write(&self, service: Service, pods: &[&Pod]) -> Result<()> {
+        self.check()?;
+        self.manifests.endpoints(service, pods)
+    }
+
+    /// As [`Self::write`], and waits until the kernel has them.
+    pub(super) fn change(&self, service: Service, pods: &[&Pod]) -> Result<()> {
+        self.write(service, pods)?;
+        self.wait_for(service, pods).map(drop)
     }
 
     /// Leaves everything as it is and tells how to look around.
@@ -181,5 +187,6 @@ fn backend(world: &World) -> Result<Box<dyn LbBackend>> {
     let mut settings = Settings::new(World::OWN_NODE);
     settings.cgroup = Some(world.cgroup().to_owned());
     settings.pin_path = world.pin_path();
+    settings.table_sizes = TABLES.map(|(table, size)| (table.to_owned(), size)).into();
     Ok(Registry::builtin().backend("connect")?.build(&settings)?)
 }

@@ -37,8 +37,8 @@ pub(super) fn time(duration: Duration) -> String {
     let nanoseconds = duration.as_nanos();
     match nanoseconds {
         0..10_000 => format!("{nanoseconds} ns"),
-        10_000..10_000_000 => format!("{:.1} µs", duration.as_secs_f64() * 1e6),
-        _ => format!("{:.0} ms", duration.as_secs_f64() * 1e3),
+        10_000..1_000_000 => format!("{:.1} µs", duration.as_secs_f64() * 1e6),
+        _ => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
     }
 }
 
@@ -53,6 +53,6 @@ mod tests {
         };
         check(850, "850 ns");
         check(17_250, "17.2 µs");
-        check(25_000_000, "25 ms");
+        check(25_000_000, "25.0 ms");
     }
 }
