@@ -142,6 +142,12 @@ impl LbBackend for ConnectBackend {
 
 impl Running {
     fn start(options: &ConnectOptions) -> Result<Self, BackendError> {
+        // Before anything is made: without them only a part of it could be.
+        let missing = probe::missing_capabilities();
+        if !missing.is_empty() {
+            let cause = format!("{} missing: run as root, or add it", missing.join(", "));
+            return Err(BackendError::new("start the connect-time backend", cause));
+        }
         let failed = |what: String| move |cause: io::Error| BackendError::new(what, cause);
         let path = options.pin_path.display();
         let warning = bpffs::ensure(&options.pin_path)

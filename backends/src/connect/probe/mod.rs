@@ -37,6 +37,12 @@ pub(super) fn probe(options: &ConnectOptions) -> Probe {
     probe
 }
 
+/// The required capabilities that this thread lacks.
+pub(super) fn missing_capabilities() -> Vec<&'static str> {
+    let missing = facility::capabilities().into_iter().filter(|facility| !facility.present);
+    missing.map(|facility| facility.name).collect()
+}
+
 /// Whether `connect()` can be made to return ECONNREFUSED.
 pub(super) fn has_set_retval() -> bool {
     sys::load_sock_addr(facility::CONNECT4, &code::set_retval()).is_ok()
