@@ -142,13 +142,15 @@ impl LbBackend for ConnectBackend {
 
 impl Running {
     fn start(options: &ConnectOptions) -> Result<Self, BackendError> {
-        // Before anything is made: without them only a part of it could be.
+        // Before anything is made: without these only a part of it could be.
         let missing = probe::missing_capabilities();
         if !missing.is_empty() {
             let cause = format!("{} missing: run as root, or add it", missing.join(", "));
             return Err(BackendError::new("start the connect-time backend", cause));
         }
         let failed = |what: String| move |cause: io::Error| BackendError::new(what, cause);
+        let cgroup = Cgroup::find(options.cgroup.as_deref())
+            .map_err(|cause| BackendError::new("find the cgroup to attach to", cause))?;
         let path = options.pin_path.display();
         let warning = bpffs::ensure(&options.pin_path)
             .map_err(failed(format!("prepare bpffs for {path}")))?;
@@ -158,8 +160,6 @@ impl Running {
         fs::create_dir_all(pins.root()).map_err(create)?;
         let lock = Lock::acquire(pins.root())
             .map_err(|cause| BackendError::new(format!("lock pin directory {path}"), cause))?;
-        let cgroup = Cgroup::find(options.cgroup.as_deref())
-            .map_err(|cause| BackendError::new("find the cgroup to attach to", cause))?;
         pins.create(&options.sizes).map_err(create)?;
         let can_refuse = probe::has_set_retval();
         let programs = Programs::load(Some(&pins), &options.sizes, can_refuse)
