@@ -171,9 +171,8 @@ impl Snapshot {
             self.complaints.push(format!("list {number} overlaps another"));
             sound.remove(&number);
         }
-        for (run, number) in
-            runs.into_iter().filter(|(_, number)| sound.contains_key(number)).collect::<Vec<_>>()
-        {
+        runs.retain(|(_, number)| sound.contains_key(number));
+        for (run, number) in runs {
             let endpoints = kernel.read_run(run.base, run.count)?;
             let is_sorted = endpoints.is_sorted_by(|a, b| sort_key(a) < sort_key(b));
             if !is_sorted || !endpoints.iter().all(is_whole) {

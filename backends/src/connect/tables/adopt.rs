@@ -30,7 +30,7 @@ impl<K: Kernel> Tables<K> {
     /// Fails if the tables cannot be read, or what is broken cannot be taken out.
     pub(in super::super) fn adopt(
         mut kernel: K,
-        grace: Box<dyn Grace>,
+        mut grace: Box<dyn Grace>,
         can_refuse: bool,
     ) -> io::Result<Self> {
         let mut epoch = Epoch::new(kernel.load(Word::EPOCH)?);
@@ -39,6 +39,10 @@ impl<K: Kernel> Tables<K> {
         for complaint in &found.complaints {
             tracing::warn!(complaint, "taken over with a fault, which is being mended");
         }
+        // A program may have found a list through a frontend that the earlier run moved just before
+        // it ended, and may still be reading the entries that this list names.
+        grace.retire(Garbage::default());
+        grace.collect(true);
         remove_broken(&mut kernel, &mut epoch, &found)?;
 
         let lists_size = kernel.size(Table::Array(Array::Lists));
@@ -66,7 +70,7 @@ impl<K: Kernel> Tables<K> {
             }
         }
         tables.adopt_services(&found);
-        // A program may still be reading what the earlier run replaced just before it ended.
+        // Or through one that has been taken out just now.
         tables.grace.retire(Garbage::default());
         tables.collect(true);
         Ok(tables)
