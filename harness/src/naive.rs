@@ -58,7 +58,7 @@ impl NaiveCluster {
         NaivePlan { node: self.node_state(), cluster_ips: self.cluster_ips(), service_ports }
     }
 
-    /// [1] Services that are not another proxy's, not headless and not an ExternalName.
+    /// (1) Services that are not another proxy's, not headless and not an ExternalName.
     fn served(&self) -> impl Iterator<Item = &Service> {
         self.objects.iter().filter_map(|object| match object {
             Object::Service(service)
@@ -70,7 +70,7 @@ impl NaiveCluster {
         })
     }
 
-    /// [1] A ServicePort is (namespace, name, port name, protocol), in each family in which its
+    /// (1) A ServicePort is (namespace, name, port name, protocol), in each family in which its
     /// Service has a clusterIP.
     fn service_ports(&self) -> Vec<(&Service, &PortSpec, IpAddr)> {
         let mut all = Vec::new();
@@ -89,7 +89,7 @@ impl NaiveCluster {
         self.served().flat_map(cluster_ips).collect()
     }
 
-    /// [1] "One (address, protocol, port) has one owner": everything that anyone wants.
+    /// (1) "One (address, protocol, port) has one owner": everything that anyone wants.
     fn claims(&self) -> Vec<Claim> {
         let mut claims = Vec::new();
         for (service, port, cluster_ip) in self.service_ports() {
@@ -128,7 +128,7 @@ impl NaiveCluster {
         carriers.filter(|interface| ***interface != *"kube-ipvs0").min().cloned()
     }
 
-    /// [3]
+    /// (3)
     fn service_port(
         &self,
         service: &Service,
@@ -186,7 +186,7 @@ impl NaiveCluster {
         state
     }
 
-    /// [2] What the slices offer, by the text "ip:port". The same ip:port counts once; a local
+    /// (2) What the slices offer, by the text "ip:port". The same ip:port counts once; a local
     /// instance wins (then one that serves, then the one in the first slice by name).
     fn instances(
         &self,
@@ -341,7 +341,7 @@ impl Claim {
         slot(&self.key, &self.frontend)
     }
 
-    /// [1] Kind, then the older creationTimestamp, then the name.
+    /// (1) Kind, then the older creationTimestamp, then the name.
     fn rank(&self) -> (u8, i64, &ObjectName, &str) {
         let kind = match self.frontend.kind {
             FrontendKind::ClusterIp(_) => 0,
@@ -366,7 +366,7 @@ fn owns(claims: &[Claim], key: &ServicePortKey, frontend: &Frontend) -> bool {
     owner.is_some_and(|owner| owner.key == *key && owner.frontend.kind == frontend.kind)
 }
 
-/// [1] At most one clusterIP a family counts.
+/// (1) At most one clusterIP a family counts.
 fn cluster_ips(service: &Service) -> Vec<IpAddr> {
     let first =
         |family| service.cluster_ips.iter().copied().find(|address| Family::of(*address) == family);

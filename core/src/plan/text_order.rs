@@ -5,7 +5,7 @@
 
 use std::net::{SocketAddr, SocketAddrV4};
 
-/// The place of an address in the order of the texts "ip:port", IPv6 as "[ip]:port".
+/// The place of an address in the order of the texts "ip:port", IPv6 as `"[ip]:port"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum TextOrder {
     V4(u64),

@@ -128,7 +128,7 @@ impl<'w> Stage<'w> {
         self.make
     }
 
-    /// The name of the test that runs [`super::agent`].
+    /// The name of the test that runs [`super::agent()`].
     #[must_use]
     pub fn agent_test(&self) -> &str {
         &self.agent_test

@@ -1,7 +1,7 @@
 //! What the kernel's tables hold, and how a Delta gets into them.
 //!
 //! A frontend names a list by number, a list names a run of endpoints. Each file has one of these,
-//! [`apply`] brings them together, [`write`] is the only place that changes a list.
+//! [`apply`] brings them together, [`mod@write`] is the only place that changes a list.
 
 mod adopt;
 mod apply;
