@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Words in a window: 256 KiB, a multiple of every page size.
-const WINDOW: usize = 256 * 1024 / size_of::<u64>();
+pub(super) const WINDOW: usize = 256 * 1024 / size_of::<u64>();
 
 /// An array's memory as 64-bit words.
 ///
