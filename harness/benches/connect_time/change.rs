@@ -31,6 +31,7 @@ pub(crate) fn measure(world: &World, table: &mut Table) -> Result<()> {
     let pod = IpAddr::V4(world.pod("echo-1")?.address4());
     let host = IpAddr::V4(world.second_host_addresses().v4);
     let primary = IpAddr::V4(world.host().address4());
+    rig.send(Update::Upsert(Object::EndpointSlice(udp_slice(host))))?;
     rig.send(Update::Upsert(Object::Service(with_udp())))?;
     rig.settle()?;
     rig.applies();
