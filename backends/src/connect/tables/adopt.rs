@@ -56,6 +56,7 @@ impl<K: Kernel> Tables<K> {
             runs: Runs::new(endpoints_size),
             next_service: found.next_service,
             records: HashMap::new(),
+            names: 0,
             lingering: HashSet::new(),
             node_addresses: found.node_addresses.iter().copied().collect::<HashSet<_>>(),
             full: HashMap::new(),
@@ -88,6 +89,7 @@ impl<K: Kernel> Tables<K> {
             let record = Record { service: *service, named: Some(*left), slots };
             self.records.insert(key.clone(), record);
         }
+        self.names = found.names.len();
     }
 }
 

@@ -215,7 +215,9 @@ impl<K: Kernel> Tables<K> {
         names.update(&mut self.kernel, |index, result| {
             let Some(job) = jobs.get_mut(index) else { return };
             match result {
-                Ok(()) => note_name(&mut self.records, &job.key, Some(job.left_code())),
+                Ok(()) => {
+                    note_name(&mut self.records, &mut self.names, &job.key, Some(job.left_code()))
+                }
                 Err(cause) => job.failure = Some(Failure::writing("SERVICES", cause)),
             }
         });
@@ -238,7 +240,7 @@ impl<K: Kernel> Tables<K> {
         names.delete(&mut self.kernel, |index, result| {
             let Some(job) = jobs.get_mut(index) else { return };
             match result {
-                Ok(()) => note_name(&mut self.records, &job.key, None),
+                Ok(()) => note_name(&mut self.records, &mut self.names, &job.key, None),
                 Err(cause) => job.failure = Some(Failure::writing("SERVICES", cause)),
             }
         });
@@ -292,7 +294,7 @@ impl<K: Kernel> Tables<K> {
             // A name says why to people; without room for it they find the reason in the log.
             if result.is_ok() {
                 let code = left_code(Some(&LeftReason::Full("")));
-                note_name(&mut self.records, &key, Some(code));
+                note_name(&mut self.records, &mut self.names, &key, Some(code));
             }
         });
     }
@@ -349,14 +351,17 @@ impl<K: Kernel> Tables<K> {
     }
 }
 
+/// Notes with which code a ServicePort's name is in the kernel, `None` if it is not.
 fn note_name(
     records: &mut HashMap<ServicePortKey, Record>,
+    names: &mut usize,
     key: &ServicePortKey,
     named: Option<u8>,
 ) {
-    if let Some(record) = records.get_mut(key) {
-        record.named = named;
-    }
+    let Some(record) = records.get_mut(key) else { return };
+    *names += usize::from(named.is_some());
+    *names -= usize::from(record.named.is_some());
+    record.named = named;
 }
 
 impl Job {

@@ -59,6 +59,8 @@ pub(super) struct Tables<K> {
     runs: Runs,
     next_service: u32,
     records: HashMap<ServicePortKey, Record>,
+    /// How many of the records are named: no apply may count them all.
+    names: usize,
     /// ServicePorts that are gone except for their names: see [`Tables::remove_names`].
     lingering: HashSet<ServicePortKey>,
     node_addresses: HashSet<Address>,
@@ -123,7 +125,6 @@ impl<K: Kernel> Tables<K> {
     /// How full each table is.
     pub(super) fn usage(&self) -> Vec<TableUse> {
         let [frontends4, frontends6, node_ports] = self.frontends.used();
-        let services = self.records.values().filter(|record| record.named.is_some()).count();
         [
             (Table::Hash(Hash::Frontends4), u64::from(frontends4)),
             (Table::Hash(Hash::Frontends6), u64::from(frontends6)),
@@ -131,7 +132,7 @@ impl<K: Kernel> Tables<K> {
             (Table::Hash(Hash::NodeAddresses), self.node_addresses.len() as u64),
             (Table::Array(Array::Lists), u64::from(self.lists.used())),
             (Table::Array(Array::Endpoints), u64::from(self.runs.used())),
-            (Table::Hash(Hash::Services), services as u64),
+            (Table::Hash(Hash::Services), self.names as u64),
         ]
         .into_iter()
         .map(|(table, used)| TableUse {

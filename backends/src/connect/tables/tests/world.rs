@@ -313,4 +313,6 @@ pub(super) fn check_no_leak<K: super::super::Kernel>(tables: &mut Tables<K>) {
     let runs = named.iter().filter_map(|list| tables.lists.run(*list));
     assert_eq!(tables.runs.used(), runs.map(|run| run.count).sum::<u32>(), "runs leak");
     assert_eq!(tables.lists.used(), named.len() as u32, "lists leak");
+    let names = tables.records.values().filter(|record| record.named.is_some());
+    assert_eq!(tables.names, names.count(), "names are miscounted");
 }
