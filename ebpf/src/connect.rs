@@ -2,13 +2,14 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use shunt_ebpf::{
-    event::{KIND_LEFT, KIND_NO_STORAGE, KIND_REFUSED, KIND_TRANSLATED, KIND_UNREADABLE},
+    event::{KIND_NO_STORAGE, KIND_TRANSLATED},
     socket::{Connected, Tuple},
 };
 
 use crate::{
     call::Call,
-    choose::{Choice, Place, choose},
+    choose::Place,
+    decide::{Chosen, decide},
     events,
     lookup::target,
     maps::{CONNECTED, PEERS},
@@ -51,20 +52,9 @@ fn translate(call: &Call) -> Verdict {
     let Some(target) = target(call, dialled.address, dialled.port) else {
         return Verdict::Untranslated;
     };
-    let (service, list, place) = match choose(call, target, None) {
-        Choice::Endpoint { service, list, place } => (service, list, place),
-        Choice::Refuse { service } => {
-            events::report(call, KIND_REFUSED, service, dialled, None);
-            return Verdict::Refused;
-        }
-        Choice::Left { service } => {
-            events::report(call, KIND_LEFT, service, dialled, None);
-            return Verdict::Untranslated;
-        }
-        Choice::Unreadable => {
-            events::report(call, KIND_UNREADABLE, 0, dialled, None);
-            return Verdict::Untranslated;
-        }
+    let Chosen { service, list, place } = match decide(call, target, dialled, None) {
+        Ok(chosen) => chosen,
+        Err(verdict) => return verdict,
     };
     // SAFETY: the context's socket is valid while the program runs.
     let state = unsafe { CONNECTED.get_or_insert_ptr_mut(&call.context, None) };

@@ -2,13 +2,14 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use shunt_ebpf::{
-    event::{KIND_LEFT, KIND_NO_STORAGE, KIND_REFUSED, KIND_TRANSLATED, KIND_UNREADABLE},
+    event::{KIND_NO_STORAGE, KIND_TRANSLATED},
     socket::{Peer, Peers},
 };
 
 use crate::{
     call::Call,
-    choose::{Choice, Place, choose},
+    choose::Place,
+    decide::{Chosen, decide},
     events,
     lookup::target,
     maps::PEERS,
@@ -50,20 +51,10 @@ fn translate(call: &Call) -> Verdict {
         return Verdict::Untranslated;
     };
     let known = peers::find(peers, dialled);
-    let (service, place) = match choose(call, target, peers::endpoint(known)) {
-        Choice::Endpoint { service, place, .. } => (service, place),
-        Choice::Refuse { service } => {
-            events::report(call, KIND_REFUSED, service, dialled, None);
-            return Verdict::Refused;
-        }
-        Choice::Left { service } => {
-            events::report(call, KIND_LEFT, service, dialled, None);
-            return Verdict::Untranslated;
-        }
-        Choice::Unreadable => {
-            events::report(call, KIND_UNREADABLE, 0, dialled, None);
-            return Verdict::Untranslated;
-        }
+    let Chosen { service, place, .. } = match decide(call, target, dialled, peers::endpoint(known))
+    {
+        Ok(chosen) => chosen,
+        Err(verdict) => return verdict,
     };
     let peers = if peers.is_null() {
         // SAFETY: as above; the kernel fills new storage with zeros.
