@@ -1,0 +1,95 @@
+//! From the events of one watch to updates: pure.
+
+use std::collections::HashSet;
+
+use kube::runtime::watcher::Event;
+use shunt_core::{Update, source::ObjectId};
+
+use super::object::ApiObject;
+use crate::sources::objects::{ObjectError, ObjectKind, ObjectWarning, Parsed};
+
+/// What is known of the objects of one kind.
+#[derive(Debug)]
+pub(super) struct Listing {
+    kind: ObjectKind,
+    /// The objects that the engine was told of. Names are shared with the model's objects.
+    known: HashSet<ObjectId>,
+    /// Those that the list under way has named so far, if one is.
+    listed: Option<HashSet<ObjectId>>,
+}
+
+/// What follows from an event.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) updates: Vec<Update>,
+    /// Objects that could not be read; what was last seen of them stays.
+    pub(super) errors: Vec<ObjectError>,
+    /// Parts of objects that were left out.
+    pub(super) warnings: Vec<ObjectWarning>,
+    /// Whether a complete list has just ended.
+    pub(super) complete: bool,
+}
+
+impl Listing {
+    pub(super) fn new(kind: ObjectKind) -> Self {
+        Self { kind, known: HashSet::new(), listed: None }
+    }
+
+    /// Whether no object is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Takes in an event of the watch.
+    ///
+    /// A list that is begun anew before it ended forgets what it named: only what one list names
+    /// from its beginning to its end decides about what is gone.
+    pub(super) fn take(&mut self, event: Event<ApiObject>) -> Told {
+        let mut told = Told::default();
+        match event {
+            Event::Init => self.listed = Some(HashSet::new()),
+            Event::InitApply(object) | Event::Apply(object) => self.upsert(&object, &mut told),
+            Event::Delete(object) => self.remove(object.id(self.kind), &mut told),
+            Event::InitDone => {
+                let listed = self.listed.take().unwrap_or_default();
+                let gone = self.known.extract_if(|id| !listed.contains(id));
+                told.updates.extend(gone.map(Update::Remove));
+                told.complete = true;
+            }
+        }
+        told
+    }
+
+    fn upsert(&mut self, object: &ApiObject, told: &mut Told) {
+        match object.parse(self.kind) {
+            Ok(Parsed::Object { object, warnings }) => {
+                told.warnings = warnings;
+                let id = object.id();
+                if let Some(listed) = &mut self.listed {
+                    listed.insert(id.clone());
+                }
+                self.known.insert(id);
+                told.updates.push(Update::Upsert(object));
+            }
+            // It may have been one to use a moment ago: a slice that became headless.
+            Ok(Parsed::Ignored { .. } | Parsed::Unknown(_)) => {
+                self.remove(object.id(self.kind), told);
+            }
+            Err(error) => {
+                if let Some(listed) = &mut self.listed {
+                    listed.insert(object.id(self.kind));
+                }
+                told.errors.push(error);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: ObjectId, told: &mut Told) {
+        if let Some(listed) = &mut self.listed {
+            listed.remove(&id);
+        }
+        if self.known.remove(&id) {
+            told.updates.push(Update::Remove(id));
+        }
+    }
+}
