@@ -47,6 +47,8 @@ pub mod conformance;
 
 pub mod crowd;
 
+pub mod apiserver;
+
 pub mod mock;
 
 pub mod naive;

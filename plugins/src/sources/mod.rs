@@ -19,4 +19,5 @@ pub(crate) const PLUGINS: &[&dyn SourcePlugin] = &[
 ];
 
 /// Every name that a cargo feature brings, on or off.
-pub(crate) const FEATURES: &[(&str, &str)] = &[("kube", "source-kube"), ("static", "source-static")];
+pub(crate) const FEATURES: &[(&str, &str)] =
+    &[("kube", "source-kube"), ("static", "source-static")];

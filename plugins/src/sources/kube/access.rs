@@ -114,9 +114,10 @@ where
 }
 
 fn configuration(settings: &KubeSettings) -> Result<Config, AccessError> {
-    let master = settings.master.as_ref().map(|url| {
-        url.parse().map_err(|cause| AccessError::Master { url: url.clone(), cause })
-    });
+    let master = settings
+        .master
+        .as_ref()
+        .map(|url| url.parse().map_err(|cause| AccessError::Master { url: url.clone(), cause }));
     let master: Option<http::Uri> = master.transpose()?;
     let mut config = match (&settings.kubeconfig, &master) {
         (Some(path), _) => from_file(path)?,
@@ -149,7 +150,8 @@ fn quota(settings: &KubeSettings) -> Quota {
     let period = Duration::from_secs_f32(1.0 / qps.clamp(0.001, 1e6));
     let default = NonZeroU32::MIN.saturating_add(KubeSettings::BURST - 1);
     let burst = NonZeroU32::new(settings.burst).unwrap_or(default);
-    Quota::with_period(period).map_or_else(|| Quota::per_second(default), |quota| quota.allow_burst(burst))
+    Quota::with_period(period)
+        .map_or_else(|| Quota::per_second(default), |quota| quota.allow_burst(burst))
 }
 
 #[cfg(test)]
@@ -196,7 +198,10 @@ mod tests {
             ..KubeSettings::default()
         };
         check(absent, &["absent", "No such file"]);
-        check(with_file("apiVersion: v1\nkind: Config\ncurrent-context: nowhere\n"), &["config", "nowhere"]);
+        check(
+            with_file("apiVersion: v1\nkind: Config\ncurrent-context: nowhere\n"),
+            &["config", "nowhere"],
+        );
         check(with_file("[}"), &["config"]);
         let master = KubeSettings { master: Some("https://[".to_owned()), ..with_file("{}") };
         check(master, &["--master", "https://["]);

@@ -24,12 +24,8 @@ const OUR_SERVICES: &str = "!service.kubernetes.io/service-proxy-name";
 const OUR_SLICES: &str = "!service.kubernetes.io/headless";
 
 /// The kinds that are watched.
-const KINDS: [ObjectKind; 4] = [
-    ObjectKind::Service,
-    ObjectKind::EndpointSlice,
-    ObjectKind::Node,
-    ObjectKind::ServiceCidr,
-];
+const KINDS: [ObjectKind; 4] =
+    [ObjectKind::Service, ObjectKind::EndpointSlice, ObjectKind::Node, ObjectKind::ServiceCidr];
 
 /// Services, EndpointSlices, the own Node and ServiceCIDRs of a cluster.
 #[derive(Debug)]
