@@ -1,0 +1,3 @@
+//! The packet path: nftables rules that never grow.
+
+pub mod conntrack;
