@@ -11,7 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{NodeState, PlanOptions};
+use super::{NodeState, PlanOptions, Warning};
 use crate::model::{Cluster, Family, Node, NodeAddressKind};
 
 /// `--nodeport-addresses`.
@@ -46,6 +46,25 @@ pub(super) fn state(cluster: &Cluster, options: &PlanOptions) -> NodeState {
             .map(|object| (Arc::clone(&object.name), object.cidrs.clone()))
             .collect(),
     }
+}
+
+/// Where the pod CIDRs of the cluster overlap with what cannot be pods.
+pub(super) fn overlaps(state: &NodeState, cluster_cidrs: &[IpNet]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for pods in cluster_cidrs.iter().copied() {
+        for (name, cidrs) in &state.service_cidrs {
+            let overlapping =
+                cidrs.iter().filter(|cidr| cidr.contains(&pods) || pods.contains(*cidr));
+            warnings.extend(overlapping.map(|cidr| Warning::PodsOverlapServices {
+                pods,
+                service_cidr: Arc::clone(name),
+                cidr: *cidr,
+            }));
+        }
+        let nodes = state.primary_addresses.iter().filter(|address| pods.contains(*address));
+        warnings.extend(nodes.map(|address| Warning::PodsOverlapNode { pods, address: *address }));
+    }
+    warnings
 }
 
 /// The first InternalIP of the family, else the first ExternalIP; `node_ip` overrides both.
