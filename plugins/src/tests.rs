@@ -152,7 +152,10 @@ async fn what_cannot_work_is_an_error_that_says_what_is_missing() {
         assert_eq!(composed(&registry, mode).await.unwrap_err(), expected);
     }
     let error = composed(&registry, "nftables").await.unwrap_err();
-    assert_eq!(error, "there is no backend \"nftables\", only connect");
+    assert_eq!(
+        error,
+        "backend \"nftables\" is compiled out: build with --features backend-nftables"
+    );
     let error = composed(&registry, "xdp").await.unwrap_err();
     assert_eq!(error, "there is no backend \"xdp\", only connect");
     let error = composed(&Registry::empty(), "auto").await.unwrap_err();

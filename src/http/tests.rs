@@ -187,7 +187,7 @@ async fn answers_are_those_of_kube_proxy_byte_for_byte() {
         assert_eq!(status, "HTTP/1.1 200 OK", "{request}");
         let expected = [
             "connection: close",
-            "content-length: 87",
+            "content-length: 91",
             "content-type: application/json",
             "x-content-type-options: nosniff",
             "x-load-balancing-endpoint-weight: 2",
