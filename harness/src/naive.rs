@@ -309,7 +309,10 @@ impl NaiveCluster {
                 Object::ServiceCidr(cidr) => {
                     state.service_cidrs.insert(Arc::clone(&cidr.name), cidr.cidrs.clone());
                 }
-                Object::HostAddress(host) if self.is_selected(host.address) => {
+                // What an IPVS proxy left is no address of the node.
+                Object::HostAddress(host)
+                    if self.is_selected(host.address) && *host.interface != *"kube-ipvs0" =>
+                {
                     state.node_port_addresses.insert(host.address);
                 }
                 _ => {}

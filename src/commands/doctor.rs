@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use shunt_core::backend::{Capabilities, Facility, Probe};
+use shunt_backends::nftables;
+use shunt_core::backend::{BackendError, Capabilities, Facility, Probe};
 
 use super::backends;
 use crate::{args::Place, output::print};
@@ -16,6 +17,7 @@ pub(crate) async fn run(place: &Place) -> Result<bool> {
         probes.push((name, backend.probe().await));
     }
     print(&report(&probes))?;
+    print(&beside(nftables::kube_proxy().await))?;
     Ok(works(&probes, "connect"))
 }
 
@@ -46,6 +48,22 @@ fn report(probes: &[(&str, Probe)]) -> String {
         };
     }
     text + conclusion(works(probes, "connect"), works(probes, "nftables"))
+}
+
+/// What another proxy has here: both would answer, and one of them with the endpoints of the past.
+fn beside(found: Result<Vec<String>, BackendError>) -> String {
+    match found {
+        Ok(found) if found.is_empty() => "Nothing of another proxy is beside it.\n".to_owned(),
+        Ok(found) => {
+            let lines: Vec<String> = found.iter().map(|line| format!("  {line}\n")).collect();
+            format!(
+                "Another proxy is, or has been, here: what it does with a packet before Shunt, \
+                 holds. Its own `--cleanup` removes:\n{}",
+                lines.concat()
+            )
+        }
+        Err(error) => format!("Whether another proxy is here cannot be told: {error}.\n"),
+    }
 }
 
 /// What a dataplane is called in a sentence.
@@ -130,6 +148,15 @@ Mode auto runs connect-time balancing alone: traffic without a socket on this no
 whatever else serves Services here.
 "
         );
+    }
+
+    #[test]
+    fn another_proxy_is_told_and_its_absence_too() {
+        assert!(beside(Ok(Vec::new())).starts_with("Nothing of another proxy"));
+        let told = beside(Ok(vec!["table ip kube-proxy".to_owned()]));
+        assert!(told.ends_with("removes:\n  table ip kube-proxy\n"), "{told}");
+        let unknown = beside(Err(BackendError::new("list tables", "no privilege")));
+        assert!(unknown.contains("cannot be told: list tables"), "{unknown}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{NodeState, PlanOptions, Warning};
+use super::{NodeState, PlanOptions, Warning, frontend::IPVS_INTERFACE};
 use crate::model::{Cluster, Family, Node, NodeAddressKind};
 
 /// `--nodeport-addresses`.
@@ -34,7 +34,12 @@ pub(super) fn state(cluster: &Cluster, options: &PlanOptions) -> NodeState {
     let node_port_addresses = match &options.node_port_addresses {
         NodePortAddresses::Primary => primary_addresses.clone(),
         NodePortAddresses::Cidrs(cidrs) => {
-            cluster.host_addresses().filter(|address| answers_node_ports(*address, cidrs)).collect()
+            // A ClusterIP that an IPVS proxy left on its interface is no address of the node.
+            let is_the_nodes = |address: &IpAddr| {
+                cluster.interfaces(*address).any(|interface| **interface != *IPVS_INTERFACE)
+            };
+            let addresses = cluster.host_addresses().filter(is_the_nodes);
+            addresses.filter(|address| answers_node_ports(*address, cidrs)).collect()
         }
     };
     NodeState {
