@@ -9,7 +9,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use nlink::netlink::{
-    Connection, Nftables,
+    Connection, Nftables, Route,
     nftables::{Chain, Family as NftFamily},
 };
 use serde_json::Value;
@@ -75,12 +75,22 @@ endpoints:
 }
 
 /// Works on nftables in the network namespace of the world's node.
-fn in_tables<T: Send>(world: &World, work: impl AsyncFn(Connection<Nftables>) -> T + Send) -> T {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { work(Connection::<Nftables>::new().unwrap()).await })
-    };
+fn in_tables<T: Send>(
+    world: &World,
+    work: impl AsyncFn(Connection<Nftables>) -> T + Send + Sync,
+) -> T {
+    let run = || runtime().block_on(async { work(Connection::<Nftables>::new().unwrap()).await });
     world.host().run(run).unwrap()
+}
+
+/// Works on the interfaces of the world's node.
+fn on_node(world: &World, work: impl AsyncFn(Connection<Route>) + Send + Sync) {
+    let run = || runtime().block_on(async { work(Connection::<Route>::new().unwrap()).await });
+    world.host().run(run).unwrap();
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn tables(world: &World) -> Vec<String> {
@@ -266,12 +276,14 @@ fn addresses_that_come_and_go_answer_node_ports_as_they_do() {
     );
     let outside = world.outside().unwrap();
     let come = SocketAddr::new([203, 0, 113, 77].into(), NODE_PORT);
-    world.host().carry(come.ip()).unwrap();
+    on_node(&world, async |node| {
+        node.add_address_by_name("lo", come.ip(), 32).await.unwrap();
+    });
     reaches_from(outside, come, &["echo-1"]);
     // The node's own address is not selected.
     let own = SocketAddr::new(world.host().address4().into(), NODE_PORT);
     assert!(outside.visit(Socket::tcp4(), own).is_err());
-    world.host().carry_no_longer(come.ip()).unwrap();
+    on_node(&world, async |node| node.del_address("lo", come.ip(), 32).await.unwrap());
     until("the address to be gone", PATIENCE, || {
         outside.visit(Socket::tcp4(), come).is_err().then_some(())
     })
