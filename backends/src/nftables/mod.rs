@@ -16,6 +16,7 @@ mod dump;
 mod grace;
 mod inspect;
 mod lists;
+mod lock;
 mod netlink;
 mod options;
 mod probe;

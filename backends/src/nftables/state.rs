@@ -205,7 +205,8 @@ impl Table {
         sweep.batches = batches(Vec::new(), changes);
         if !sweep.chains.is_empty() {
             let mut last = sweep.batches.pop().unwrap_or_default();
-            last.after = sweep.chains.iter().map(|chain| Structure::DeleteChain(*chain)).collect();
+            last.after = sweep.chains.iter().map(|chain| Structure::DeleteKind(*chain)).collect();
+            last.after.extend(sweep.chains.iter().map(|chain| Structure::DeleteChain(*chain)));
             sweep.batches.push(last);
         }
         sweep
@@ -263,6 +264,10 @@ impl Table {
         for chain in all.chain(self.chains()).filter(|chain| !found.chains.contains(chain)) {
             faults.push(format!("chain {chain} was gone"));
         }
+        let leads = Chain::CONSTANT.into_iter().chain(self.chains());
+        for chain in leads.filter(|chain| !found.leads_to(*chain)) {
+            faults.push(format!("nothing led to chain {chain}"));
+        }
         for chain in &found.chains {
             let name = chain.to_string();
             let there = found.rules.get(&name).map_or(0, Vec::len);
@@ -271,9 +276,13 @@ impl Table {
             }
         }
         let wanted = self.elements();
+        let packets = [SetName::Affinity, SetName::Kinds];
         for set in SetName::ALL {
             if !found.sets.contains(&set) {
                 faults.push(format!("set {} was gone", set.name()));
+                continue;
+            }
+            if packets.contains(&set) {
                 continue;
             }
             let is_right = |(key, element): (&ElementKey, &FoundElement)| match wanted.get(key) {
@@ -283,8 +292,7 @@ impl Table {
             let own = |key: &ElementKey| key.0 == set;
             let there = found.elements.iter().filter(|(key, _)| own(key));
             let wrong = there.filter(|there| !is_right(*there)).count();
-            let missing =
-                wanted.keys().filter(|key| own(key) && !found.elements.contains_key(*key));
+            let missing = wanted.keys().filter(|key| own(key) && !found.elements.contains_key(*key));
             let missing = missing.count();
             if wrong + missing > 0 {
                 let name = set.name();
@@ -411,6 +419,8 @@ impl Table {
         let absent = |chain: &&Chain| !chains.contains(chain);
         before.extend(inner.iter().filter(absent).map(|chain| Structure::AddChain(*chain)));
         before.extend(inner.iter().map(|chain| self.rules(*chain)));
+        let leads = |chain: &&Chain| !usable.is_some_and(|found| found.leads_to(**chain));
+        before.extend(inner.iter().filter(leads).map(|chain| Structure::AddKind(*chain)));
         let base: Vec<Chain> = Hook::ALL.into_iter().map(Chain::Base).collect();
         let mut after: Vec<Structure> =
             base.iter().filter(absent).map(|chain| Structure::AddChain(*chain)).collect();
@@ -445,7 +455,12 @@ fn record_of(port: &Arc<ServicePort>, old: Option<&Record>, next_id: &mut u32) -
 }
 
 /// What a table that was found says about slots and number of a ServicePort.
-fn hinted(key: &ServicePortKey, port: &Arc<ServicePort>, found: &Found, family: Family) -> Record {
+fn hinted(
+    key: &ServicePortKey,
+    port: &Arc<ServicePort>,
+    found: &Found,
+    family: Family,
+) -> Record {
     let mut record =
         Record { port: Arc::clone(port), id: 0, cluster: Box::default(), local: Box::default() };
     for frontend in &port.frontends {
@@ -512,7 +527,13 @@ struct Staging<'a> {
 impl<'a> Staging<'a> {
     fn new(table: &'a Table) -> Self {
         let staged = Staged { next_id: table.next_id, ..Staged::default() };
-        Self { table, staged, added: Vec::new(), replaced: Vec::new(), removed: HashMap::new() }
+        Self {
+            table,
+            staged,
+            added: Vec::new(),
+            replaced: Vec::new(),
+            removed: HashMap::new(),
+        }
     }
 
     fn service_port(
@@ -587,11 +608,15 @@ impl<'a> Staging<'a> {
     }
 
     /// Notes how what was found has to change; with `keep`, nothing goes.
-    fn difference(&mut self, mut after: HashMap<ElementKey, Element>, found: &Found, keep: bool) {
+    fn difference(
+        &mut self,
+        mut after: HashMap<ElementKey, Element>,
+        found: &Found,
+        keep: bool,
+    ) {
         for (key, before) in &found.elements {
             match after.remove(key) {
-                Some(element)
-                    if element.data == before.data && element.comment == before.comment => {}
+                Some(element) if element.data == before.data && element.comment == before.comment => {}
                 Some(element) => self.replaced.push((element, before.data.clone())),
                 None if keep => {}
                 None => drop(self.removed.insert(key.clone(), before.data.clone())),
@@ -606,9 +631,7 @@ impl<'a> Staging<'a> {
             let element = render::hairpin(*address);
             match (was, *count > 0) {
                 (false, true) => self.added.push(element),
-                (true, false) => {
-                    drop(self.removed.insert((element.set, element.key), element.data))
-                }
+                (true, false) => drop(self.removed.insert((element.set, element.key), element.data)),
                 _ => {}
             }
         }
@@ -652,7 +675,8 @@ impl<'a> Staging<'a> {
         new_chains.sort();
         let added = new_chains.iter().map(|chain| Structure::AddChain(*chain));
         let ruled = new_chains.iter().map(|chain| self.table.rules(*chain));
-        self.staged.batches = batches(added.chain(ruled).collect(), changes);
+        let kinds = new_chains.iter().map(|chain| Structure::AddKind(*chain));
+        self.staged.batches = batches(added.chain(ruled).chain(kinds).collect(), changes);
         self.staged
     }
 

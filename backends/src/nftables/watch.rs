@@ -126,3 +126,4 @@ fn all_but(own: u32) -> Vec<u8> {
     }
     bytes
 }
+

@@ -31,7 +31,7 @@ pub(crate) async fn run(get: &GetArgs, place: &Place) -> Result<()> {
             let rows = rows::endpoints(&inspect(place).await?, service.as_deref());
             show(&rows, EndpointRow::HEADER, EndpointRow::cells, get.output, place)
         }
-        What::Rules => rules::run(get.output).await,
+        What::Rules => rules::run(place, get.output).await,
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
 
 /// The kernel's flows, or a test's.
 #[async_trait]
-pub(super) trait Flows: Send {
+pub(super) trait Flows: Send + Sync {
     /// The flows that a question asks for, and possibly others.
     async fn ask(&mut self, question: Question) -> Result<Vec<Flow>, FlowError>;
 

@@ -120,6 +120,22 @@ impl RuleBody {
         self.then(LookupExpr::new(map.name(), word(at)).dreg(Register::Verdict))
     }
 
+    /// Goes on in the chain of the frontend, if a map says one: see [`super::sticky`] for why
+    /// numbers of the connection are loaded first.
+    pub(super) fn chain_of(self, place: Place, map: SetName) -> Self {
+        let at = self.key_words(place);
+        let kinds = match map {
+            SetName::Frontends(_) => SetName::Kinds,
+            // The kernel takes no map that leads from a chain back to it.
+            _ => SetName::ListKinds,
+        };
+        self.frontend(place)
+            .connection(at + 1)
+            .connection(at + 2)
+            .map(0, map, at)
+            .verdict_of(at + 1, kinds)
+    }
+
     /// Translates the destination to the address and the port at two words.
     pub(super) fn translate(self, address: usize, port: usize) -> Self {
         let family = match self.family {
@@ -195,12 +211,16 @@ impl RuleBody {
     /// Goes on only if the source is an address of this host.
     pub(super) fn is_from_host(self) -> Self {
         const RTN_LOCAL: u32 = 2;
-        self.then(Expr::Fib { dreg: word(0), result: FibResult::AddrType, flags: FibFlags::SADDR })
-            .then(Expr::Cmp {
-                sreg: word(0),
-                op: CmpOp::Eq,
-                data: RTN_LOCAL.to_ne_bytes().to_vec(),
-            })
+        self.then(Expr::Fib {
+            dreg: word(0),
+            result: FibResult::AddrType,
+            flags: FibFlags::SADDR,
+        })
+        .then(Expr::Cmp {
+            sreg: word(0),
+            op: CmpOp::Eq,
+            data: RTN_LOCAL.to_ne_bytes().to_vec(),
+        })
     }
 
     /// Goes on only if the name of the interface that the packet came in through is `name`, or
