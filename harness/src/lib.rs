@@ -2,11 +2,13 @@
 //! servers, mocks, and a conformance suite that takes any backend.
 //!
 //! ```text
-//! World ── host netns (the agent's node) ── bridge ── pods, each with a netns, a cgroup
-//!   │                                                 and a probe process
-//!   ├─ child cgroup: host/ and one a pod; what a backend attaches to
-//!   └─ private bpffs: where a backend pins
+//! client, client-2, echo-1 ── bridge ── host netns (the agent's node) ──┬── node-b ── echo-2, echo-3
+//!                                       a router, as node-b is          ├── outside
+//!                                                                       └── beyond
 //! ```
+//!
+//! Each of them has a network namespace, a cgroup and a probe process. The cgroups of the host and
+//! its pods are below one, which a backend attaches to; a private bpffs is where it pins.
 //!
 //! # Use
 //!
@@ -25,12 +27,14 @@
 //! ```
 //!
 //! - [`world::World::standard`] has the pods `client`, `client-2`, `echo-1` (own node), `echo-2`
-//!   and `echo-3` (the other node) and `beyond`, to which everything goes that nothing translated:
-//!   it owns every address of the ServiceCIDRs and of the external ranges.
+//!   and `echo-3` (the other node), the client `outside` of the cluster and `beyond`, to which
+//!   everything goes that nothing translated: it owns every address of the ServiceCIDRs and of the
+//!   external ranges.
 //!   [`world::WorldBuilder`] makes others.
 //! - [`world::Pod::visit`] makes one connection and says who answered and what the client saw;
 //!   [`world::Pod::burst`] makes many from several threads and returns a [`probe::Tally`];
-//!   [`world::Pod::open`] gives a socket to drive step by step.
+//!   [`world::Pod::open`] gives a socket to drive step by step; [`world::Pod::tap`] shows every
+//!   packet that passes a namespace.
 //! - [`world::Pod::command`] starts any program in a pod's netns and cgroup (the agent in
 //!   `world.host()`), [`world::Pod::run`] runs a closure on a thread in its netns.
 //! - The binary that makes a world must answer the hidden call of its [`probe::ProbeProgram`]

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use shunt_core::model::Family;
 use shunt_harness::{
-    probe::{Burst, How, ProbeProgram, Socket, Transport},
+    probe::{Burst, Fate, How, ProbeProgram, Socket, Transport},
     tier::may_run_privileged,
     world::{Pod, World},
 };
@@ -91,7 +91,9 @@ fn check(world: &World, pod: &Pod, transport: Transport, address: SocketAddr) {
         Transport::Udp => vec![How::Connect, How::NonBlocking, How::SendTo],
         Transport::Mptcp => vec![How::Connect],
     };
-    for client in [world.pod("client").unwrap(), world.pod("echo-2").unwrap(), world.host()] {
+    let clients = ["client", "echo-2", "outside", World::OTHER_NODE];
+    let clients = clients.map(|name| world.pod(name).unwrap());
+    for client in clients.into_iter().chain([world.host()]) {
         for &how in &hows {
             for to in [address, mapped(address)] {
                 let visit = client.visit_by(how, Socket::of(transport, to), to);
@@ -118,7 +120,8 @@ fn what_nobody_translates_arrives_beyond() {
         let address: SocketAddr = text.parse().unwrap();
         for transport in [Transport::Tcp, Transport::Udp] {
             beyond.serve(transport, &[address]).unwrap();
-            for client in [world.pod("client").unwrap(), world.host()] {
+            let outside = world.outside().unwrap();
+            for client in [world.pod("client").unwrap(), world.host(), outside] {
                 let visit = client.visit(Socket::of(transport, address), address).unwrap();
                 assert_eq!((visit.said.server.as_str(), visit.peer), ("beyond", address));
             }
@@ -189,4 +192,60 @@ fn a_burst_counts_every_visit() {
     assert_eq!(tally.reached[&to[1]], 100);
     assert!(tally.calls.iter().all(|call| call.started < call.ended));
     assert!(tally.quantile(0.5) <= tally.quantile(1.0));
+}
+
+#[test]
+fn packets_are_seen_where_they_pass_and_where_they_arrive() {
+    if !may_run_privileged() {
+        return;
+    }
+    let world = world();
+    for family in Family::ALL {
+        let (outside, echo) = (world.outside().unwrap(), world.pod("echo-2").unwrap());
+        let to = echo.at(family, 4444);
+        let taps = [world.host(), echo].map(|pod| pod.tap().unwrap());
+        outside.send_sctp_init(4321, to).unwrap();
+        // Whatever goes the same way later arrives later.
+        echo.serve(Transport::Udp, &[to]).unwrap();
+        outside.visit(Socket::of(Transport::Udp, to), to).unwrap();
+        let [passed, arrived] = taps.map(|tap| tap.look().unwrap());
+        let init = (132, outside.at(family, 4321), to);
+        let is_init = |seen: &shunt_harness::probe::Sighting| {
+            (seen.protocol, seen.source, seen.destination) == init
+        };
+        assert_eq!(passed.iter().filter(|seen| is_init(seen) && !seen.outgoing).count(), 1);
+        assert_eq!(passed.iter().filter(|seen| is_init(seen) && seen.outgoing).count(), 1);
+        assert_eq!(arrived.iter().filter(|seen| is_init(seen)).count(), 1, "{arrived:?}");
+        assert!(arrived.iter().any(|seen| (seen.protocol, seen.destination) == (17, to)));
+    }
+}
+
+#[test]
+fn pings_and_knocks_tell_what_becomes_of_them() {
+    if !may_run_privileged() {
+        return;
+    }
+    let world = world();
+    let [client, echo] = ["client", "echo-2"].map(|name| world.pod(name).unwrap());
+    for family in Family::ALL {
+        for from in [client, world.host(), world.outside().unwrap()] {
+            from.ping(echo.addresses().of(family)).unwrap();
+            let own = from.ping(from.addresses().of(family));
+            assert!(own.is_ok(), "{}: {own:?}", from.name());
+        }
+        let open = echo.at(family, 8080);
+        echo.serve(Transport::Tcp, &[open]).unwrap();
+        let fate = |to: SocketAddr, transport| {
+            let socket = client.open(Socket::of(transport, to)).unwrap();
+            socket.knock(to).unwrap();
+            shunt_harness::until("a fate", std::time::Duration::from_secs(5), || {
+                Some(socket.fate().unwrap()).filter(|fate| *fate != Fate::Waiting)
+            })
+            .unwrap()
+        };
+        assert_eq!(fate(open, Transport::Tcp), Fate::Answered);
+        let refused = Fate::Failed(111);
+        assert_eq!(fate(echo.at(family, 9), Transport::Tcp), refused);
+        assert_eq!(fate(echo.at(family, 9), Transport::Udp), refused);
+    }
 }

@@ -1,6 +1,8 @@
 //! The command line. Flags that kube-proxy has too are spelled as it spells them.
 
 mod agent;
+mod api;
+mod packets;
 mod value;
 
 #[cfg(test)]
@@ -37,7 +39,7 @@ pub(crate) struct Args {
 /// What to do instead of running the agent.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what the kernel has: Services or endpoints.
+    /// Show what the kernel has: Services, endpoints or the rules for packets.
     Get(GetArgs),
     /// Try every facility of the kernel that Shunt uses; exit status 1 if it cannot work here.
     Doctor,
@@ -120,6 +122,9 @@ pub(crate) enum What {
         /// Only those of this Service: NAME or NAMESPACE/NAME.
         service: Option<String>,
     },
+    /// What the packet path does with a packet, in words.
+    #[command(visible_alias = "rule")]
+    Rules,
 }
 
 /// `shunt events`.

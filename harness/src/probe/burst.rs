@@ -22,13 +22,24 @@ pub struct Burst {
     pub threads: u32,
     /// Whether the tally has every single call.
     pub log: bool,
+    /// The local port of the first visit; each next one has the next port. Without it the kernel
+    /// chooses, and may choose one that a visit had before.
+    pub first_port: Option<u16>,
 }
 
 impl Burst {
     /// `count` visits to `to`, one after the other.
     #[must_use]
     pub fn new(socket: Socket, to: SocketAddr, count: u32) -> Self {
-        Self { socket, how: How::Connect, to: vec![to], count, threads: 1, log: false }
+        Self {
+            socket,
+            how: How::Connect,
+            to: vec![to],
+            count,
+            threads: 1,
+            log: false,
+            first_port: None,
+        }
     }
 
     pub(super) fn run(&self) -> Tally {
@@ -50,9 +61,10 @@ impl Burst {
     fn share(&self, first: u32, step: u32) -> Tally {
         let mut tally = Tally::default();
         let turns = self.to.iter().cycle().skip(first as usize).step_by(step as usize);
-        for (_, &to) in (first..self.count).step_by(step as usize).zip(turns) {
+        for (number, &to) in (first..self.count).step_by(step as usize).zip(turns) {
+            let port = self.first_port.map(|port| port.wrapping_add(number as u16));
             let started = monotonic();
-            let result = client::visit(self.socket, self.how, to);
+            let result = client::visit(self.socket, self.how, to, port);
             tally.add(to, started, result, self.log);
         }
         tally

@@ -1,8 +1,16 @@
 //! The calls of a client, with the kernel's answers as they are.
 
-use std::{io, net::SocketAddr, os::fd::AsFd as _, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd as _,
+    time::Duration,
+};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use rustix::net::{RecvFlags, recvfrom};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Type};
@@ -129,8 +137,32 @@ pub struct Visit {
     pub ended: u64,
 }
 
-pub(super) fn visit(socket: Socket, how: How, to: SocketAddr) -> Result<Visit, Failure> {
+/// What became of a socket that knocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// Nothing yet: no answer and no word of an error.
+    Waiting,
+    /// It is connected; a datagram was answered.
+    Answered,
+    /// It failed with this error number.
+    Failed(i32),
+}
+
+/// Opens, connects (from local port `port`, if given), is answered, closes.
+pub(super) fn visit(
+    socket: Socket,
+    how: How,
+    to: SocketAddr,
+    port: Option<u16>,
+) -> Result<Visit, Failure> {
     let kernel = socket.open()?;
+    if let Some(port) = port {
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        bind(&kernel, SocketAddr::new(any, port))?;
+    }
     if socket.transport != Transport::Udp {
         reset_at_close(&kernel)?;
     }
@@ -147,6 +179,40 @@ pub(super) fn visit(socket: Socket, how: How, to: SocketAddr) -> Result<Visit, F
     };
     let local = local_name(&kernel)?;
     Ok(Visit { said: received.said, peer, local, nanoseconds: ended - started, ended })
+}
+
+pub(super) fn bind(socket: &socket2::Socket, to: SocketAddr) -> Result<(), Failure> {
+    socket.bind(&to.into()).map_err(|error| Failure::of("bind", &error))
+}
+
+/// Sends the first packet of a connection, and leaves the socket to its fate.
+pub(super) fn knock(socket: &socket2::Socket, to: SocketAddr) -> Result<(), Failure> {
+    socket.set_nonblocking(true).map_err(|error| Failure::of("fcntl", &error))?;
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => return Ok(()),
+        other => other.map_err(|error| Failure::of("connect", &error))?,
+    }
+    if socket.r#type().ok() != Some(Type::DGRAM) {
+        return Ok(());
+    }
+    match socket.send(QUESTION) {
+        // Dropped on its way out of this very namespace: only then does the sender notice.
+        Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => Ok(()),
+        other => other.map(drop).map_err(|error| Failure::of("send", &error)),
+    }
+}
+
+pub(super) fn fate(socket: &socket2::Socket) -> Result<Fate, Failure> {
+    let error = socket.take_error().map_err(|error| Failure::of("getsockopt", &error))?;
+    if let Some(errno) = error.and_then(|error| error.raw_os_error()) {
+        return Ok(Fate::Failed(errno));
+    }
+    let is_datagram = socket.r#type().ok() == Some(Type::DGRAM);
+    let event = if is_datagram { PollFlags::POLLIN } else { PollFlags::POLLOUT };
+    let mut wanted = [PollFd::new(socket.as_fd(), event)];
+    let ready = poll(&mut wanted, PollTimeout::ZERO);
+    let ready = ready.map_err(|error| Failure::of("poll", &error.into()))?;
+    Ok(if ready == 0 { Fate::Waiting } else { Fate::Answered })
 }
 
 /// A reset at close leaves no port behind in TIME_WAIT, of which there are but 28,000.
@@ -169,7 +235,7 @@ pub(super) fn connect(socket: &socket2::Socket, to: SocketAddr, how: How) -> Res
 fn connect_later(socket: &socket2::Socket, to: SocketAddr) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     match socket.connect(&to.into()) {
-        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {
+        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {
             let mut wanted = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
             let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
             if poll(&mut wanted, patience)? == 0 {

@@ -19,13 +19,18 @@ mod burst;
 
 mod race;
 
+mod tap;
+
+mod raw;
+
 mod errno;
 
 pub use burst::{Burst, Call, Tally, monotonic};
-pub use client::{How, Received, Socket, Transport, Visit};
+pub use client::{Fate, How, Received, Socket, Transport, Visit};
 pub use errno::Failure;
 pub use order::{Answer, Order};
 pub use process::run;
 pub use program::{ProbeProgram, main_if_asked};
 pub use race::{Race, Times};
 pub use server::Said;
+pub use tap::Sighting;

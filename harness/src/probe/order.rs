@@ -1,10 +1,12 @@
 //! What a world tells a probe process, and what that answers: one line of JSON each.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Burst, Failure, How, Race, Received, Socket, Tally, Times, Transport, Visit};
+use super::{
+    Burst, Failure, Fate, How, Race, Received, Sighting, Socket, Tally, Times, Transport, Visit,
+};
 
 /// Something to do; answered by exactly one [`Answer`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +22,23 @@ pub enum Order {
     },
     /// Make a socket and keep it.
     Open(Socket),
+    /// Bind a kept socket.
+    Bind {
+        /// The socket's number.
+        id: u32,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Begin to connect a kept socket, and do not wait for what becomes of it; a datagram socket
+    /// sends.
+    Knock {
+        /// The socket's number.
+        id: u32,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// What became of a kept socket that knocked.
+    Fate(u32),
     /// Connect a kept socket.
     Connect {
         /// The socket's number.
@@ -61,6 +80,19 @@ pub enum Order {
     Burst(Burst),
     /// Timed calls to several addresses in turn.
     Race(Race),
+    /// Keep an eye on all packets, or no longer.
+    Tap(bool),
+    /// Say what was seen since the last time.
+    Look,
+    /// Send the packet that opens an SCTP association.
+    SctpInit {
+        /// The client's port.
+        from: u16,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Send an ICMP echo request and wait for the answer.
+    Ping(IpAddr),
     /// Go on serving when the world's maker is gone.
     Detach,
 }
@@ -74,6 +106,10 @@ pub enum Answer {
     Opened(u32),
     /// The address asked for.
     Address(SocketAddr),
+    /// What became of a socket that knocked.
+    Fate(Fate),
+    /// The packets seen.
+    Seen(Vec<Sighting>),
     /// The addresses served.
     Serving(Vec<SocketAddr>),
     /// What a server said.

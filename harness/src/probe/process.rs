@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Answer, Failure, Order, client, server};
+use super::{Answer, Failure, Order, client, raw, server, tap::Tap};
 
 /// Executes the orders that come on standard input until it is closed.
 ///
@@ -44,6 +44,7 @@ pub fn run() -> Result<()> {
 struct Process {
     sockets: HashMap<u32, socket2::Socket>,
     next: u32,
+    tap: Option<Tap>,
     detached: bool,
 }
 
@@ -58,6 +59,15 @@ impl Process {
                 self.sockets.insert(self.next, socket.open()?);
                 Answer::Opened(self.next)
             }
+            Order::Bind { id, to } => {
+                client::bind(self.socket(id)?, to)?;
+                Answer::Done
+            }
+            Order::Knock { id, to } => {
+                client::knock(self.socket(id)?, to)?;
+                Answer::Done
+            }
+            Order::Fate(id) => Answer::Fate(client::fate(self.socket(id)?)?),
             Order::Connect { id, to, how } => {
                 client::connect(self.socket(id)?, to, how)?;
                 Answer::Done
@@ -81,9 +91,32 @@ impl Process {
                 self.sockets.remove(&id);
                 Answer::Done
             }
-            Order::Visit { socket, how, to } => Answer::Visited(client::visit(socket, how, to)?),
+            Order::Visit { socket, how, to } => {
+                Answer::Visited(client::visit(socket, how, to, None)?)
+            }
             Order::Burst(burst) => Answer::Tally(burst.run()),
             Order::Race(race) => Answer::Raced(race.run()?),
+            Order::Tap(true) => {
+                self.tap = Some(Tap::open()?);
+                Answer::Done
+            }
+            Order::Tap(false) => {
+                self.tap = None;
+                Answer::Done
+            }
+            Order::Look => {
+                let tap = self.tap.as_ref();
+                let nobody = || Failure::Probe("nobody keeps an eye on packets".to_owned());
+                Answer::Seen(tap.ok_or_else(nobody)?.look()?)
+            }
+            Order::SctpInit { from, to } => {
+                raw::send_sctp_init(from, to)?;
+                Answer::Done
+            }
+            Order::Ping(to) => {
+                raw::ping(to)?;
+                Answer::Done
+            }
             Order::Detach => {
                 detach_stderr().map_err(|error| Failure::of("dup2", &error))?;
                 self.detached = true;

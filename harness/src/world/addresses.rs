@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use shunt_core::model::Family;
 
 /// The ServiceCIDR of IPv4, a /16. Packets to it go to the pod `beyond`.
@@ -13,12 +14,46 @@ pub const EXTERNAL4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 0);
 /// The same for IPv6, a /64.
 pub const EXTERNAL6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0);
 
+/// The net of all pods of the cluster; nodes have their addresses elsewhere.
+#[must_use]
+pub const fn cluster_cidr(family: Family) -> IpNet {
+    match family {
+        Family::V4 => net4(Ipv4Addr::new(10, 77, POD_NET as u8, 0), 20),
+        Family::V6 => net6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, POD_NET, 0), 108),
+    }
+}
+
+/// The net of the pods of one node: the agent's own or the other one.
+#[must_use]
+pub const fn pod_cidr(own_node: bool, family: Family) -> IpNet {
+    let net = pod_net(own_node);
+    match family {
+        Family::V4 => net4(Ipv4Addr::new(10, 77, net as u8, 0), 24),
+        Family::V6 => net6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, net, 0), 112),
+    }
+}
+
+/// The first net of pods, that of the agent's own node; the other node's is the next.
+const POD_NET: u16 = 16;
+
+const fn pod_net(own_node: bool) -> u16 {
+    if own_node { POD_NET } else { POD_NET + 1 }
+}
+
+const fn net4(address: Ipv4Addr, length: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(address, length))
+}
+
+const fn net6(address: Ipv6Addr, length: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(address, length))
+}
+
 /// The addresses of a pod or of the host, one in each family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// IPv4, within 10.77.0.0/16.
+    /// IPv4, within 10.77.0.0/16 for all that belongs to the cluster.
     pub v4: Ipv4Addr,
-    /// IPv6, within fd77::/64.
+    /// IPv6, within fd77::/64 for all that belongs to the cluster.
     pub v6: Ipv6Addr,
 }
 
@@ -28,20 +63,33 @@ impl Addresses {
         Self::new(0, number + 1)
     }
 
+    /// The other node.
+    pub(super) const fn of_other_node() -> Self {
+        Self::new(0, 8)
+    }
+
     /// The pod to which go all packets that nobody else is concerned with.
     pub(super) const fn of_beyond() -> Self {
-        Self::new(0, 9)
+        Self::new(0, 10)
     }
 
     /// The `number`th pod, on the agent's own node or on another.
     pub(super) const fn of_pod(own_node: bool, number: u8) -> Self {
-        Self::new(if own_node { 1 } else { 2 }, number + 1)
+        Self::new(pod_net(own_node), number + 1)
     }
 
-    const fn new(net: u8, host: u8) -> Self {
+    /// The client that is no part of the cluster.
+    pub(super) const fn of_outside() -> Self {
         Self {
-            v4: Ipv4Addr::new(10, 77, net, host),
-            v6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, net as u16, host as u16),
+            v4: Ipv4Addr::new(198, 51, 100, 7),
+            v6: Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 7),
+        }
+    }
+
+    const fn new(net: u16, host: u8) -> Self {
+        Self {
+            v4: Ipv4Addr::new(10, 77, net as u8, host),
+            v6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, net, host as u16),
         }
     }
 

@@ -43,26 +43,33 @@ impl WorldBuilder {
         let bpffs = remains.folder.join("bpf");
         mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>)
             .context("cannot mount a bpffs")?;
-        make_cgroup(&remains.cgroup)?;
+        for cgroup in [&remains.cgroup, &remains.node_cgroup(), &remains.elsewhere()] {
+            make_cgroup(cgroup)?;
+        }
 
         let sites = self.sites(&remains)?;
         network::wire(&sites)?;
         let mut pods = start(&self.program, &sites)?;
         ensure!(!pods.is_empty(), "a world has a host");
         let host = pods.remove(0);
-        Ok(World { host, pods, remains })
+        Ok(World { host, pods, node_cgroup: remains.node_cgroup(), remains })
     }
 
-    /// The host first, then the pods, `beyond` last.
+    /// The host first, then the pods, the other sides of the world last.
     fn sites(&self, remains: &Remains) -> Result<Vec<Site>> {
-        let mut sites = vec![Site::new(remains, "host", World::OWN_NODE, Addresses::of_host(0))];
+        let (own, other) = (World::OWN_NODE, World::OTHER_NODE);
+        let mut sites = vec![Site::new(remains, Role::Node, "host", own, Addresses::of_host(0))];
         for ((name, node), number) in self.pods.iter().zip(0..) {
             ensure!(name.len() <= 11, "the name of pod {name} is too long");
-            let addresses = Addresses::of_pod(node == World::OWN_NODE, number);
-            sites.push(Site::new(remains, name, node, addresses));
+            ensure!([own, other].contains(&node.as_str()), "pod {name}: there is no node {node}");
+            let addresses = Addresses::of_pod(node == own, number);
+            sites.push(Site::new(remains, Role::Pod, name, node, addresses));
         }
-        let beyond = Addresses::of_beyond();
-        sites.push(Site::new(remains, "beyond", World::OTHER_NODE, beyond));
+        sites.extend([
+            Site::new(remains, Role::Node, other, other, Addresses::of_other_node()),
+            Site::new(remains, Role::Outside, "outside", "none", Addresses::of_outside()),
+            Site::new(remains, Role::Beyond, "beyond", "none", Addresses::of_beyond()),
+        ]);
         for site in &sites {
             namespace::create(&site.namespace)
                 .with_context(|| format!("cannot make network namespace {}", site.namespace))?;
@@ -72,9 +79,23 @@ impl WorldBuilder {
     }
 }
 
+/// What a namespace stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A node, which forwards.
+    Node,
+    /// A pod of a node.
+    Pod,
+    /// The client that is no part of the cluster.
+    Outside,
+    /// Where everything arrives that nobody else is concerned with.
+    Beyond,
+}
+
 /// Where a pod lives.
 #[derive(Clone, Debug)]
 pub(super) struct Site {
+    pub(super) role: Role,
     pub(super) name: String,
     pub(super) node: String,
     pub(super) addresses: Addresses,
@@ -83,14 +104,22 @@ pub(super) struct Site {
 }
 
 impl Site {
-    fn new(remains: &Remains, name: &str, node: &str, addresses: Addresses) -> Self {
+    fn new(remains: &Remains, role: Role, name: &str, node: &str, addresses: Addresses) -> Self {
+        let parent =
+            if node == World::OWN_NODE { remains.node_cgroup() } else { remains.elsewhere() };
         Self {
+            role,
             name: name.to_owned(),
             node: node.to_owned(),
             addresses,
             namespace: format!("{}.{name}", remains.name),
-            cgroup: remains.cgroup.join(name),
+            cgroup: parent.join(name),
         }
+    }
+
+    /// Whether it is on the agent's node, or that node itself.
+    pub(super) fn is_agents(&self) -> bool {
+        self.node == World::OWN_NODE
     }
 }
 

@@ -25,10 +25,11 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-pub use addresses::{Addresses, EXTERNAL4, EXTERNAL6, SERVICE4, SERVICE6};
+pub use addresses::{Addresses, EXTERNAL4, EXTERNAL6, SERVICE4, SERVICE6, cluster_cidr, pod_cidr};
 pub use builder::WorldBuilder;
 pub use cgroup::{Membership, cgroup2_mount};
-pub use pod::{KernelSocket, Pod};
+pub use network::BRIDGE;
+pub use pod::{KernelSocket, Pod, Tap};
 
 use crate::probe::ProbeProgram;
 
@@ -37,6 +38,7 @@ use crate::probe::ProbeProgram;
 pub struct World {
     host: Pod,
     pods: Vec<Pod>,
+    node_cgroup: PathBuf,
     // Dropped after the pods, whose processes then are gone.
     remains: Remains,
 }
@@ -74,7 +76,17 @@ impl World {
         &self.host
     }
 
-    /// A pod by name.
+    /// The client outside of the cluster, whose packets reach the agent's node by a link of their
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is none.
+    pub fn outside(&self) -> Result<&Pod> {
+        self.pod("outside")
+    }
+
+    /// A pod by name; the other node, `outside` and `beyond` count as pods.
     ///
     /// # Errors
     ///
@@ -95,11 +107,11 @@ impl World {
         self.pods.iter()
     }
 
-    /// The world's cgroup: the parent of those of the host and of each pod. What a backend
-    /// attaches to.
+    /// The cgroup of the agent's node: the parent of those of the host and of each of its pods.
+    /// What a backend attaches to. Whoever is elsewhere in the world is elsewhere here, too.
     #[must_use]
     pub fn cgroup(&self) -> &Path {
-        &self.remains.cgroup
+        &self.node_cgroup
     }
 
     /// The world's own bpffs.
@@ -187,6 +199,16 @@ impl Remains {
         let cgroup = cgroup2_mount()?.join(&name);
         let folder = remove::folder(&name);
         Ok(Self { name, cgroup, folder })
+    }
+
+    /// The cgroup of all that runs on the agent's node.
+    fn node_cgroup(&self) -> PathBuf {
+        self.cgroup.join(World::OWN_NODE)
+    }
+
+    /// The cgroup of all that runs elsewhere.
+    fn elsewhere(&self) -> PathBuf {
+        self.cgroup.join("elsewhere")
     }
 }
 

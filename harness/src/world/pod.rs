@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command},
@@ -17,8 +17,8 @@ use shunt_core::model::Family;
 
 use super::{Addresses, builder::Site, network::namespace_path};
 use crate::probe::{
-    Answer, Burst, Failure, How, Order, ProbeProgram, Race, Received, Socket, Tally, Times,
-    Transport, Visit,
+    Answer, Burst, Failure, Fate, How, Order, ProbeProgram, Race, Received, Sighting, Socket,
+    Tally, Times, Transport, Visit,
 };
 
 /// A pod, or the host. Its process ends when it is dropped.
@@ -198,6 +198,35 @@ impl Pod {
         }
     }
 
+    /// Keeps an eye on every packet at the namespace's interfaces until the returned one is
+    /// dropped. One at a time.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the kernel does not let it.
+    pub fn tap(&self) -> Result<Tap<'_>, Failure> {
+        self.ask(&Order::Tap(true))?;
+        Ok(Tap(self))
+    }
+
+    /// Sends the packet that opens an SCTP association, and waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the kernel does not send it.
+    pub fn send_sctp_init(&self, from: u16, to: SocketAddr) -> Result<(), Failure> {
+        self.ask(&Order::SctpInit { from, to }).map(drop)
+    }
+
+    /// Sends an ICMP echo request and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what an ICMP message says, with EAGAIN after two seconds.
+    pub fn ping(&self, to: IpAddr) -> Result<(), Failure> {
+        self.ask(&Order::Ping(to)).map(drop)
+    }
+
     /// Lets the process live on when this one is gone.
     pub(super) fn detach(&self) -> Result<()> {
         let answer = self.ask(&Order::Detach)?;
@@ -250,6 +279,31 @@ fn unexpected(answer: &Answer) -> Failure {
     Failure::Probe(format!("an answer to something else: {answer:?}"))
 }
 
+/// An eye on a namespace's packets.
+#[derive(Debug)]
+pub struct Tap<'a>(&'a Pod);
+
+impl Tap<'_> {
+    /// What passed since the last look.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the pod's process is gone.
+    pub fn look(&self) -> Result<Vec<Sighting>, Failure> {
+        match self.0.ask(&Order::Look)? {
+            Answer::Seen(seen) => Ok(seen),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Drop for Tap<'_> {
+    fn drop(&mut self) {
+        // Fails only where the process, and with it the socket, is gone.
+        let _ = self.0.ask(&Order::Tap(false));
+    }
+}
+
 /// A socket in a pod's process. Closed when dropped.
 #[derive(Debug)]
 pub struct KernelSocket<'a> {
@@ -265,6 +319,37 @@ impl KernelSocket<'_> {
     /// Fails as the kernel does.
     pub fn connect(&self, how: How, to: SocketAddr) -> Result<(), Failure> {
         self.pod.ask(&Order::Connect { id: self.id, to, how }).map(drop)
+    }
+
+    /// `bind`.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn bind(&self, to: SocketAddr) -> Result<(), Failure> {
+        self.pod.ask(&Order::Bind { id: self.id, to }).map(drop)
+    }
+
+    /// Sends the first packet to `to` and does not wait for what becomes of it: see
+    /// [`Self::fate`].
+    ///
+    /// # Errors
+    ///
+    /// Fails where the call itself does.
+    pub fn knock(&self, to: SocketAddr) -> Result<(), Failure> {
+        self.pod.ask(&Order::Knock { id: self.id, to }).map(drop)
+    }
+
+    /// What has become of a knock.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the pod's process is gone.
+    pub fn fate(&self) -> Result<Fate, Failure> {
+        match self.pod.ask(&Order::Fate(self.id))? {
+            Answer::Fate(fate) => Ok(fate),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// `connect(AF_UNSPEC)`.

@@ -1,0 +1,38 @@
+//! The flags of the way to the API server, spelled as kube-proxy spells them.
+
+use std::path::PathBuf;
+
+use shunt_plugins::KubeSettings;
+
+/// The flags of the way to the API server.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "API server")]
+pub(crate) struct ApiArgs {
+    /// A kubeconfig [default: the Pod's own service account].
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The API server's URL, instead of the kubeconfig's.
+    #[arg(long, value_name = "URL")]
+    master: Option<String>,
+    /// Requests a second, over time; 0: the default.
+    #[arg(long, value_name = "N", default_value_t = KubeSettings::QPS)]
+    kube_api_qps: f32,
+    /// Requests that may come at once; 0: the default.
+    #[arg(long, value_name = "N", default_value_t = KubeSettings::BURST)]
+    kube_api_burst: u32,
+    /// Accepted: objects are read as JSON.
+    #[arg(long, value_name = "TYPE", hide = true)]
+    kube_api_content_type: Option<String>,
+}
+
+impl ApiArgs {
+    /// What source `kube` needs to know. An empty text means that nothing was given, as it does
+    /// for kube-proxy.
+    pub(crate) fn settings(&self) -> KubeSettings {
+        let mut settings = KubeSettings::default();
+        settings.kubeconfig = self.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty());
+        settings.master = self.master.clone().filter(|url| !url.is_empty());
+        (settings.qps, settings.burst) = (self.kube_api_qps, self.kube_api_burst);
+        settings
+    }
+}
