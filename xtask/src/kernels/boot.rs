@@ -94,7 +94,8 @@ pub(super) fn run(kernel: &Path, job: &Job) -> Result<Outcome> {
 }
 
 /// Starts the kernel: `setpriv` so that it ends with us, `unshare` so that all of its processes
-/// end with it.
+/// end with it. Between them is a shell: the first process of a pid namespace cannot abort, which
+/// is how this kernel ends after a panic.
 fn start(kernel: &Path, folder: &RunFolder) -> Result<Child> {
     let console = folder.path.join("console");
     let console =
@@ -109,8 +110,9 @@ fn start(kernel: &Path, folder: &RunFolder) -> Result<Child> {
     }
     command("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL"])
+        .args(["sh", "-c", "\"$@\"; exit $?", "kernel"])
         .arg(kernel)
-        .args([MEMORY, "quiet", "loglevel=4", "panic=-1"])
+        .args([MEMORY, "quiet", "loglevel=4"])
         .args(["rootfstype=hostfs", "rootflags=/", "ro"])
         .args(["con=null", "con0=null,fd:2", "con1=null,fd:1"])
         .arg(format!("init={run}/init"))

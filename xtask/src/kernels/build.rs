@@ -152,9 +152,8 @@ impl Tree {
         let defaults = fs::read_to_string(&defaults)
             .with_context(|| format!("cannot read {}", defaults.display()))?;
         let config = self.build.join(".config");
-        fs::write(&config, defaults + &kernel.options())
+        fs::write(&config, kernel.configuration(&defaults))
             .with_context(|| format!("cannot write {}", config.display()))?;
-        // Its warnings are one line for each option that ours change.
         output(self.make().arg("olddefconfig"))?;
         let granted = fs::read_to_string(&config)
             .with_context(|| format!("cannot read {}", config.display()))?;

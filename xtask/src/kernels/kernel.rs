@@ -1,5 +1,7 @@
 //! The kernels that are booted, and what makes one of them the same as another.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use sha2::{Digest as _, Sha256};
 
@@ -38,8 +40,17 @@ impl Kernel {
         })
     }
 
+    /// What the tree is given to complete: `defaults`, with our lines instead of theirs. A line
+    /// that comes twice is a warning each.
+    pub(super) fn configuration(&self, defaults: &str) -> String {
+        let ours = self.options();
+        let taken: HashSet<_> = ours.lines().filter_map(option).collect();
+        let kept = defaults.lines().filter(|line| option(line).is_none_or(|o| !taken.contains(o)));
+        kept.map(|line| format!("{line}\n")).collect::<String>() + &ours
+    }
+
     /// Everything that is asked of the kernel's configuration.
-    pub(super) fn options(&self) -> String {
+    fn options(&self) -> String {
         format!("{OPTIONS}{}", self.options)
     }
 
@@ -68,6 +79,12 @@ impl Kernel {
     }
 }
 
+/// The option that a line of a configuration is about.
+fn option(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("# ").unwrap_or(line);
+    line.starts_with("CONFIG_").then(|| line.split(['=', ' ']).next())?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +97,14 @@ mod tests {
         }
         let error = Kernel::named("2.4").unwrap_err().to_string();
         assert!(error.contains("6.1-cgroup-bpf, 6.1-plain"), "{error}");
+    }
+
+    #[test]
+    fn ours_replaces_the_line_of_the_defaults() {
+        let text = PLAIN.configuration("# CONFIG_PID_NS is not set\nCONFIG_FRAME_WARN=1024\n");
+        assert!(text.starts_with("CONFIG_FRAME_WARN=1024\n"), "{text}");
+        assert!(text.ends_with("CONFIG_CGROUP_BPF=n\n"), "{text}");
+        assert_eq!(text.matches("CONFIG_PID_NS").count(), 1);
     }
 
     #[test]
