@@ -29,6 +29,7 @@ mod snapshot;
 #[expect(unsafe_code, reason = "the edge to the kernel; nothing outside it is unsafe")]
 mod sys;
 mod tables;
+mod uncharged;
 mod verify;
 
 pub use self::{
