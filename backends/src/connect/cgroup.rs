@@ -9,11 +9,12 @@ use std::{
 
 use super::{
     mounts::{Mount, mount_of, mounts},
+    own_mounts,
     sys::{self, FileSystem},
 };
 
 /// Where a cgroup2 is mounted if there is none yet.
-const OWN_MOUNT: &str = "/run/shunt/cgroup2";
+pub(super) const OWN_MOUNT: &str = "/run/shunt/cgroup2";
 
 /// A cgroup to attach to.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl Cgroup {
             return Self::open(&mount.point, false);
         }
         fs::create_dir_all(OWN_MOUNT).map_err(CgroupError::Mount)?;
-        sys::mount(c"cgroup2", Path::new(OWN_MOUNT)).map_err(CgroupError::Mount)?;
+        own_mounts::mount(c"cgroup2", Path::new(OWN_MOUNT)).map_err(CgroupError::Mount)?;
         Self::open(Path::new(OWN_MOUNT), false)
     }
 
@@ -230,6 +231,7 @@ mod tests {
             point: point.into(),
             shared: false,
             kind: kind.into(),
+            source: String::new(),
             options: String::new(),
         };
         let mounts = [

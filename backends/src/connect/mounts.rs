@@ -17,6 +17,8 @@ pub(super) struct Mount {
     pub(super) shared: bool,
     /// The type of the file system.
     pub(super) kind: String,
+    /// What was mounted; of a pseudo file system, what its maker called it.
+    pub(super) source: String,
     /// The options of the file system, with commas between them.
     pub(super) options: String,
 }
@@ -52,8 +54,9 @@ fn parse(line: &str) -> Option<Mount> {
     let shared = fields.skip(1).any(|option| option.starts_with("shared:"));
     let mut fields = file_system.split(' ');
     let kind = fields.next()?.to_owned();
-    let options = fields.nth(1).unwrap_or_default().to_owned();
-    Some(Mount { root, point: point.into(), shared, kind, options })
+    let source = fields.next().unwrap_or_default().to_owned();
+    let options = fields.next().unwrap_or_default().to_owned();
+    Some(Mount { root, point: point.into(), shared, kind, source, options })
 }
 
 /// The kernel writes space, tab, newline and backslash as octal numbers.
@@ -65,12 +68,19 @@ fn unescape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(line: &str, root: &str, point: &str, shared: bool, [kind, options]: [&str; 2]) {
+    fn check(
+        line: &str,
+        root: &str,
+        point: &str,
+        shared: bool,
+        [kind, source, options]: [&str; 3],
+    ) {
         let expected = Mount {
             root: root.into(),
             point: point.into(),
             shared,
             kind: kind.into(),
+            source: source.into(),
             options: options.into(),
         };
         assert_eq!(parse(line), Some(expected));
@@ -83,14 +93,14 @@ mod tests {
             "/",
             "/sys/fs/cgroup",
             true,
-            ["cgroup2", "rw,nsdelegate"],
+            ["cgroup2", "cgroup2", "rw,nsdelegate"],
         );
         check(
             "61 57 0:26 /../.. /a\\040b rw - cgroup2 none rw",
             "/../..",
             "/a b",
             false,
-            ["cgroup2", "rw"],
+            ["cgroup2", "none", "rw"],
         );
         assert_eq!(parse("nonsense"), None);
     }
@@ -102,6 +112,7 @@ mod tests {
             point: point.into(),
             shared: false,
             kind: kind.into(),
+            source: String::new(),
             options: String::new(),
         };
         let mounts = [mount("/", "ext4"), mount("/sys", "sysfs"), mount("/sys/fs/bpf", "bpf")];

@@ -105,6 +105,7 @@ mod tests {
             point: point.into(),
             shared: false,
             kind: kind.into(),
+            source: String::new(),
             options: options.into(),
         }
     }
