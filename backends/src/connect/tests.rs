@@ -2,8 +2,9 @@
 //! and what it leaves.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     num::NonZeroU16,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use std::{
 
 use shunt_core::{
     LbBackend as _,
-    backend::Bell,
+    backend::{Answer, Bell},
     model::{Family, ObjectName, Protocol},
     plan::{Delta, Endpoint, Frontend, FrontendKind, ServicePort, ServicePortKey},
 };
@@ -246,6 +247,44 @@ async fn programs_believe_only_a_value_that_is_the_keys_own() {
     let (problems, repaired) = verified(&mut backend).await;
     assert_eq!((problems.len(), repaired.len()), (0, 1), "{problems:?} {repaired:?}");
     assert!(!arrives(&one) && arrives(&other), "{repaired:?}");
+    drop(backend);
+    place.backend().cleanup().await.unwrap();
+}
+
+#[tokio::test]
+async fn ten_thousand_endpoints_of_one_service_are_served() {
+    if !shunt_harness::tier::may_run_privileged() {
+        return;
+    }
+    let place = Place::new().await;
+    let mut backend = place.started().await;
+    // All of 127.0.0.0/8 is this machine: one listener is ten thousand endpoints.
+    let all = TcpListener::bind("0.0.0.0:0").unwrap();
+    let endpoints: Vec<SocketAddr> = (0..10_000_u32)
+        .map(|number| {
+            let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 100, 0, 0).to_bits() + number);
+            SocketAddr::new(address.into(), all.local_addr().unwrap().port())
+        })
+        .collect();
+    let frontend = TcpListener::bind("127.83.1.1:0").unwrap();
+    let (key, port) = service("crowd", &frontend, &endpoints);
+    let mut delta = Delta::default();
+    delta.service_ports.insert(key, Some(Arc::new(port)));
+    assert!(backend.apply(&delta).await.is_success());
+    let mut reached = BTreeSet::new();
+    for _ in 0..50 {
+        assert!(!arrives(&frontend));
+        reached.insert(all.accept().unwrap().0.local_addr().unwrap());
+    }
+    // Fewer than 40 different ones of 10,000 in 50 tries is as good as impossible.
+    assert!(reached.len() >= 40, "{} different endpoints", reached.len());
+    assert!(reached.iter().all(|endpoint| endpoints.contains(endpoint)), "{reached:?}");
+    let inspection = backend.inspect().await.unwrap();
+    let [found] = inspection.services.as_slice() else { panic!("{inspection:?}") };
+    let [frontend] = found.frontends.as_slice() else { panic!("{found:?}") };
+    let Answer::Endpoints(mut read) = frontend.answer.clone() else { panic!("{found:?}") };
+    read.sort_unstable();
+    assert!(read == endpoints, "{} endpoints are read back", read.len());
     drop(backend);
     place.backend().cleanup().await.unwrap();
 }
