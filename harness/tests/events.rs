@@ -105,7 +105,6 @@ async fn play(world: &World) {
     drop(some);
     // At the level of errors a decision that is none is not told.
     let errors = Events::open(&world.pin_path(), EventLevel::Errors, None).unwrap();
-    client.visit(Socket::tcp4(), lit).unwrap();
     client.visit(Socket::tcp4(), dark).unwrap_err();
     drop(errors);
     let again = open(None).unwrap();
