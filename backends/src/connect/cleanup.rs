@@ -30,7 +30,8 @@ pub(super) fn cleanup(pins: &Pins) -> Result<Vec<String>, BackendError> {
         drop(lock);
     }
     if let Err(cause) = own_mounts::unmount(&bpffs::parent_of(root), &mut removed) {
-        first.get_or_insert(BackendError::new(named("unmount what was mounted for"), cause));
+        let unmount = || BackendError::new(named("unmount what was mounted for"), cause);
+        first.get_or_insert_with(unmount);
     }
     first.map_or(Ok(removed), Err)
 }
