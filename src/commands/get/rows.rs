@@ -28,13 +28,26 @@ pub(super) struct ServiceRow {
     /// Seconds for which a client stays with an endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     affinity_seconds: Option<u32>,
+    /// Why the ServicePort is left to others whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     /// The dataplanes that do just this, in the order in which a connection meets them.
     dataplanes: Vec<&'static str>,
 }
 
 impl ServiceRow {
-    pub(super) const HEADER: [&str; 9] =
-        ["NAMESPACE", "NAME", "PORT", "PROTOCOL", "KIND", "ADDRESS", "ENDPOINTS", "AFFINITY", "BY"];
+    pub(super) const HEADER: [&str; 10] = [
+        "NAMESPACE",
+        "NAME",
+        "PORT",
+        "PROTOCOL",
+        "KIND",
+        "ADDRESS",
+        "ENDPOINTS",
+        "AFFINITY",
+        "BY",
+        "REASON",
+    ];
 
     /// Whether it says the same of the frontend, whoever does it.
     fn does_as(&self, other: &Self) -> bool {
@@ -42,7 +55,7 @@ impl ServiceRow {
             == (other.answer, other.endpoints, other.affinity_seconds)
     }
 
-    pub(super) fn cells(&self) -> [String; 9] {
+    pub(super) fn cells(&self) -> [String; 10] {
         let [namespace, name, port, protocol] = self.port.cells();
         let endpoints = match self.answer {
             "endpoints" => self.endpoints.to_string(),
@@ -50,8 +63,10 @@ impl ServiceRow {
         };
         let affinity = self.affinity_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s}s"));
         let kind = self.kind.to_owned();
+        let address = self.address.clone();
         let by = self.dataplanes.join(",");
-        [namespace, name, port, protocol, kind, self.address.clone(), endpoints, affinity, by]
+        let reason = self.reason.unwrap_or("-").to_owned();
+        [namespace, name, port, protocol, kind, address, endpoints, affinity, by, reason]
     }
 }
 
@@ -112,15 +127,20 @@ impl ServicePortName {
     }
 }
 
-/// One row for each frontend, or one for each answer where dataplanes differ in it.
+/// One row for each frontend, or one for each answer where dataplanes differ in it; and one for
+/// each ServicePort of which a dataplane has none because it is left to others.
 pub(super) fn services(inspections: &[(&'static str, Inspection)]) -> Vec<ServiceRow> {
-    let mut merged: BTreeMap<(&ServicePortKey, FrontendKind, u16), Vec<ServiceRow>> =
+    let mut merged: BTreeMap<(&ServicePortKey, Option<FrontendKind>, u16), Vec<ServiceRow>> =
         BTreeMap::new();
     for (dataplane, inspection) in inspections {
         for service in &inspection.services {
+            if service.frontends.is_empty() && service.left.is_some() {
+                let row = ServiceRow { dataplanes: vec![dataplane], ..left_row(service) };
+                merged.entry((&service.key, None, 0)).or_default().push(row);
+            }
             for inspected in &service.frontends {
                 let Frontend { kind, port, .. } = inspected.frontend;
-                let rows = merged.entry((&service.key, kind, port.get())).or_default();
+                let rows = merged.entry((&service.key, Some(kind), port.get())).or_default();
                 let row = service_row(service, inspected);
                 match rows.iter_mut().find(|known| known.does_as(&row)) {
                     Some(known) => known.dataplanes.push(dataplane),
@@ -130,6 +150,19 @@ pub(super) fn services(inspections: &[(&'static str, Inspection)]) -> Vec<Servic
         }
     }
     merged.into_values().flatten().collect()
+}
+
+fn left_row(service: &InspectedService) -> ServiceRow {
+    ServiceRow {
+        port: ServicePortName::new(service),
+        kind: "-",
+        address: "-".to_owned(),
+        answer: "left",
+        endpoints: 0,
+        affinity_seconds: service.affinity_seconds,
+        reason: service.left,
+        dataplanes: Vec::new(),
+    }
 }
 
 fn service_row(service: &InspectedService, inspected: &InspectedFrontend) -> ServiceRow {
@@ -150,6 +183,7 @@ fn service_row(service: &InspectedService, inspected: &InspectedFrontend) -> Ser
         answer,
         endpoints,
         affinity_seconds: service.affinity_seconds,
+        reason: service.left,
         dataplanes: Vec::new(),
     }
 }

@@ -13,6 +13,7 @@ use crate::output::table;
 /// that is left at connect(), and one endpoint more of the NodePort.
 fn both() -> Vec<(&'static str, Inspection)> {
     let mut packets = inspection();
+    packets.services.pop();
     let [dark, web] = packets.services.as_mut_slice() else { panic!("two Services") };
     dark.frontends[1].answer = Answer::Refused;
     web.frontends[1].answer = web.frontends[0].answer.clone();
@@ -51,8 +52,15 @@ fn inspection() -> Inspection {
         frontend(FrontendKind::ClusterIp(address), 53, Answer::Refused),
         frontend(FrontendKind::LoadBalancerIp(address), 54, Answer::Left),
     ];
+    let mut sigtran = InspectedService::new(ServicePortKey {
+        service: ObjectName::new("shop", "sigtran"),
+        port: "".into(),
+        protocol: Protocol::Sctp,
+        family: Family::V4,
+    });
+    sigtran.left = Some("its protocol is not taken at connect()");
     let mut inspection = Inspection::default();
-    inspection.services = vec![dark, web];
+    inspection.services = vec![dark, web, sigtran];
     inspection
 }
 
@@ -66,11 +74,12 @@ fn services_are_a_table_like_kubectls() {
     assert_eq!(
         table(ServiceRow::HEADER, &cells),
         "\
-NAMESPACE   NAME   PORT   PROTOCOL   KIND             ADDRESS         ENDPOINTS   AFFINITY   BY
-shop        dark   -      UDP        ClusterIP        [fd00::11]:53   refused     -          connect
-shop        dark   -      UDP        LoadBalancerIP   [fd00::11]:54   left        -          connect
-shop        web    http   TCP        ClusterIP        10.96.0.10:80   2           600s       connect
-shop        web    http   TCP        NodePort         *:30080         1           600s       connect
+NAMESPACE   NAME      PORT   PROTOCOL   KIND             ADDRESS         ENDPOINTS   AFFINITY   BY        REASON
+shop        dark      -      UDP        ClusterIP        [fd00::11]:53   refused     -          connect   -
+shop        dark      -      UDP        LoadBalancerIP   [fd00::11]:54   left        -          connect   -
+shop        sigtran   -      SCTP       -                -               left        -          connect   its protocol is not taken at connect()
+shop        web       http   TCP        ClusterIP        10.96.0.10:80   2           600s       connect   -
+shop        web       http   TCP        NodePort         *:30080         1           600s       connect   -
 "
     );
 }
@@ -86,6 +95,7 @@ fn what_both_dataplanes_do_is_one_row_and_where_they_differ_two() {
             ["[fd00::11]:53", "refused", "connect,nftables"],
             ["[fd00::11]:54", "left", "connect"],
             ["[fd00::11]:54", "refused", "nftables"],
+            ["-", "left", "connect"],
             ["10.96.0.10:80", "2", "connect,nftables"],
             ["*:30080", "1", "connect"],
             ["*:30080", "2", "nftables"],
@@ -129,7 +139,7 @@ shop        web    http   TCP        10.244.2.3:8080   ClusterIP            conn
 fn json_names_what_the_table_shows() {
     let json = serde_json::to_value(services(&both())).unwrap();
     assert_eq!(
-        json[3],
+        json[4],
         serde_json::json!({
             "namespace": "shop", "name": "web", "port": "http", "protocol": "TCP",
             "family": "IPv4", "kind": "ClusterIP", "address": "10.96.0.10:80",
