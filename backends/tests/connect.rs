@@ -59,12 +59,19 @@ impl Place {
     fn pins(&self) -> PathBuf {
         self.bpffs.path().join("shunt")
     }
+
+    fn is_mounted(&self) -> bool {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts.contains(&format!(" {} ", self.bpffs.path().display()))
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         enter(&self.before);
-        run("umount", &["-l", self.bpffs.path().to_str().unwrap()]);
+        if self.is_mounted() {
+            run("umount", &["-l", self.bpffs.path().to_str().unwrap()]);
+        }
         fs::remove_dir(&self.cgroup).unwrap();
     }
 }
@@ -185,11 +192,15 @@ async fn from_start_to_cleanup() {
     let verdict = third.verify().await;
     assert!(verdict.problems.iter().all(|text| text.contains("restart-safe")), "{verdict:?}");
     assert!(place.pins().join("links/connect4").exists());
+    assert!(place.pins().join("sockets-v1/CONNECTED").exists());
+    assert_eq!(place.backend().inspect().await.unwrap().services.len(), 1);
     assert_eq!(TcpStream::connect(CLUSTER_IP).unwrap().peer_addr().unwrap(), service);
     drop(third);
 
     let removed = place.backend().cleanup().await.unwrap();
     assert!(removed.iter().any(|line| line == "link connect4"), "{removed:?}");
+    // The bpffs that verify mounted in place of the one that was gone.
+    assert!(!place.is_mounted(), "{removed:?}");
     assert!(place.backend().cleanup().await.unwrap().is_empty());
     assert!(!place.pins().exists());
     assert_eq!(place.backend().inspect().await.unwrap(), Default::default());

@@ -246,13 +246,15 @@ pub struct InspectedService {
     pub frontends: Vec<InspectedFrontend>,
     /// Affinity time-out in seconds.
     pub affinity_seconds: Option<u32>,
+    /// Why all of it is left to others, in words, if it is.
+    pub left: Option<&'static str>,
 }
 
 impl InspectedService {
     /// A ServicePort without frontends.
     #[must_use]
     pub const fn new(key: ServicePortKey) -> Self {
-        Self { key, frontends: Vec::new(), affinity_seconds: None }
+        Self { key, frontends: Vec::new(), affinity_seconds: None, left: None }
     }
 }
 

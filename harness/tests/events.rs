@@ -94,4 +94,23 @@ async fn play(world: &World) {
     client.visit(Socket::tcp4(), lit).unwrap();
     client.visit(Socket::tcp4(), dark).unwrap_err();
     assert_eq!(next(&mut some).await.service, Some(key("dark")));
+    drop(some);
+
+    // It is the programs that filter: a reader of everything sees what they write.
+    let mut all = open(None).unwrap();
+    let some = open(Some("dark")).unwrap();
+    client.visit(Socket::tcp4(), lit).unwrap();
+    client.visit(Socket::tcp4(), dark).unwrap_err();
+    assert_eq!(next(&mut all).await.service, Some(key("dark")));
+    drop(some);
+    // At the level of errors a decision that is none is not told.
+    let errors = Events::open(&world.pin_path(), EventLevel::Errors, None).unwrap();
+    client.visit(Socket::tcp4(), dark).unwrap_err();
+    drop(errors);
+    let again = open(None).unwrap();
+    client.visit(Socket::tcp4(), lit).unwrap();
+    assert_eq!(next(&mut all).await.kind, EventKind::Translated);
+    client.visit(Socket::tcp4(), dark).unwrap_err();
+    assert_eq!(next(&mut all).await.kind, EventKind::Refused);
+    drop(again);
 }

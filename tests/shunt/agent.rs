@@ -28,6 +28,26 @@ fn follows_its_manifests_and_leaves_the_dataplane_behind() {
 }
 
 #[test]
+fn a_kind_that_does_not_matter_is_told_once() {
+    let Some(world) = world() else { return };
+    let config_map =
+        |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+    put(&world, "others.yaml", &config_map("one"));
+    serve(&world, &["echo-1"]);
+    let agent = Agent::start(&world);
+    reaches(&world, &["echo-1"]);
+    agent.says("ConfigMap");
+    put(&world, "others.yaml", &config_map("two"));
+    put(&world, "more.yaml", &config_map("three"));
+    // A file that cannot be read is told of; by then the others have been read.
+    put(&world, "others.yaml", "kind: [");
+    agent.says("others.yaml");
+    serve(&world, &["echo-2"]);
+    reaches(&world, &["echo-2"]);
+    assert_eq!(agent.said().matches("ConfigMap").count(), 1, "{}", agent.said());
+}
+
+#[test]
 fn a_new_agent_takes_over_from_a_killed_one() {
     let Some(world) = world() else { return };
     serve(&world, &["echo-1"]);

@@ -165,6 +165,11 @@ impl Agent {
         .unwrap_or_else(|error| panic!("{error}: {}", fs::read_to_string(&self.log).unwrap()));
     }
 
+    /// All that it has said.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
     /// Sends a signal and waits for the end; returns the exit status.
     pub(crate) fn end(mut self, signal: Signal) -> std::process::ExitStatus {
         nix::sys::signal::kill(Pid::from_raw(self.pid().cast_signed()), signal).unwrap();

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ebpf;
+mod kernels;
 mod lint;
 mod process;
 mod record;
@@ -34,8 +35,20 @@ enum Step {
     },
     /// Check format, clippy on host and BPF, and the rules of the house.
     Lint,
-    /// Run everything that CI runs: set-up, eBPF, lints, tests, examples, docs and licences.
+    /// Run everything that CI runs: set-up, eBPF, lints, tests, kernels, examples, docs, licences.
     Test,
+    /// Build the kernels that are booted for tests, and run something on them.
+    Kernels {
+        /// Only this kernel, for COMMAND.
+        #[arg(long, value_parser = kernels::Kernel::named)]
+        kernel: Option<&'static kernels::Kernel>,
+        /// Run every suite on its kernels, as `test` does.
+        #[arg(long, conflicts_with_all = ["kernel", "command"])]
+        suites: bool,
+        /// Run this on each of the kernels, instead of nothing.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Measure, and print the figures as a table.
     Bench {
         /// Passed on to the benchmark.
@@ -51,6 +64,8 @@ fn main() -> ExitCode {
         Step::Ebpf { check: true } => ebpf::check(),
         Step::Lint => lint::run(),
         Step::Test => test::run(),
+        Step::Kernels { suites: true, .. } => kernels::build().and_then(|()| kernels::run()),
+        Step::Kernels { kernel, suites: false, command } => kernels::enter(kernel, &command),
         Step::Bench { args } => bench::run(&args),
     };
     match result {

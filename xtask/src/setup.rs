@@ -37,7 +37,7 @@ fn components() -> Result<()> {
 }
 
 /// Installs those of Debian's packages that are absent.
-fn packages(names: &[&str]) -> Result<()> {
+pub(crate) fn packages(names: &[&str]) -> Result<()> {
     let absent: Vec<_> = names.iter().filter(|name| !is_installed(name)).collect();
     if absent.is_empty() {
         return Ok(());
@@ -45,8 +45,8 @@ fn packages(names: &[&str]) -> Result<()> {
     let list = absent.iter().map(|name| **name).collect::<Vec<_>>().join(" ");
     ensure!(
         Path::new("/usr/bin/apt-get").exists(),
-        "the eBPF programs are compiled with packages of Debian ({list}), and this is no Debian; \
-         nothing but `cargo xtask ebpf` and `cargo xtask test` needs them"
+        "{list} would have to be installed from Debian's packages, and this is no Debian; nothing \
+         but `cargo xtask` needs them"
     );
     run(apt_get().arg("update")).context("run this as root, or install what it names yourself")?;
     run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(absent))

@@ -22,7 +22,7 @@ use super::{
     lock::Lock,
     pins::{Held, Pins},
     probe,
-    program::Programs,
+    program::{self, Programs},
     reclaim::Reclaimer,
     sizes::TableSizes,
     sys::{self, Hash, Kernel as _, Maps, Word},
@@ -162,6 +162,8 @@ impl Running {
             .map_err(|cause| BackendError::new(format!("lock pin directory {path}"), cause))?;
         pins.create(&options.sizes).map_err(create)?;
         let can_refuse = probe::has_set_retval();
+        program::make_socket_maps(&pins, &options.sizes)
+            .map_err(|cause| BackendError::new("make what sockets remember", cause))?;
         let programs = Programs::load(Some(&pins), &options.sizes, can_refuse)
             .map_err(|cause| BackendError::new("load the programs", cause))?;
         let held = Held::open(&pins, &options.sizes)

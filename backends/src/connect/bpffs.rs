@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     mounts::{mount_of, mounts},
+    own_mounts,
     sys::{self, FileSystem},
 };
 
@@ -23,7 +24,7 @@ pub(super) fn ensure(pin_path: &Path) -> io::Result<Option<String>> {
     if FileSystem::of(&parent)? == FileSystem::BPF {
         return Ok(None);
     }
-    sys::mount(c"bpf", &parent)?;
+    own_mounts::mount(c"bpf", &parent)?;
     tracing::info!(path = %parent.display(), "mounted bpffs");
     Ok(restart_risk(&parent))
 }

@@ -9,11 +9,12 @@ use std::{
 
 use super::{
     mounts::{Mount, mount_of, mounts},
+    own_mounts,
     sys::{self, FileSystem},
 };
 
 /// Where a cgroup2 is mounted if there is none yet.
-const OWN_MOUNT: &str = "/run/shunt/cgroup2";
+pub(super) const OWN_MOUNT: &str = "/run/shunt/cgroup2";
 
 /// A cgroup to attach to.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl Cgroup {
             return Self::open(&mount.point, false);
         }
         fs::create_dir_all(OWN_MOUNT).map_err(CgroupError::Mount)?;
-        sys::mount(c"cgroup2", Path::new(OWN_MOUNT)).map_err(CgroupError::Mount)?;
+        own_mounts::mount(c"cgroup2", Path::new(OWN_MOUNT)).map_err(CgroupError::Mount)?;
         Self::open(Path::new(OWN_MOUNT), false)
     }
 
@@ -179,12 +180,16 @@ fn cgroup2_path(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
-/// Of all mounts of cgroup2 the one that shows most: a container may see its own subtree and, by a
-/// mount from the host, the whole.
 fn find_mount(mounts: &[Mount]) -> Option<&Mount> {
+    highest(mounts.iter().filter(|mount| mount.kind == "cgroup2"))
+}
+
+/// Of mounts of one hierarchy the one that shows most: a container may see its own subtree and, by
+/// a mount from the host, the whole.
+pub(super) fn highest<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Option<&'a Mount> {
     let height = |mount: &&Mount| mount.root.matches("/..").count();
     let of_root = |mount: &&Mount| mount.root.replace("/..", "").trim_matches('/').is_empty();
-    mounts.iter().filter(|mount| mount.kind == "cgroup2").filter(of_root).max_by_key(height)
+    mounts.filter(of_root).max_by_key(height)
 }
 
 #[cfg(test)]
@@ -226,6 +231,8 @@ mod tests {
             point: point.into(),
             shared: false,
             kind: kind.into(),
+            source: String::new(),
+            options: String::new(),
         };
         let mounts = [
             mount("/", "/sys/fs/cgroup", "cgroup2"),

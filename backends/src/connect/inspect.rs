@@ -18,6 +18,7 @@ use super::{
     pins::Pins,
     snapshot::Snapshot,
     sys::{self, Array, Hash, Kernel as _, Maps, Table},
+    tables::left_words,
 };
 
 /// Reads the tables that the attached programs use; where none are attached, the latest ones.
@@ -29,8 +30,10 @@ pub(super) fn inspect(pins: &Pins) -> io::Result<Inspection> {
     let Some(mut maps) = open_in_use(pins)? else { return Ok(Inspection::default()) };
     let snapshot = Snapshot::read(&mut maps)?;
     let mut services: BTreeMap<ServicePortKey, InspectedService> = BTreeMap::new();
-    for (key, _left) in snapshot.names.values() {
-        services.insert(key.clone(), InspectedService::new(key.clone()));
+    for (key, left) in snapshot.names.values() {
+        let mut service = InspectedService::new(key.clone());
+        service.left = left_words(*left);
+        services.insert(key.clone(), service);
     }
     for (slot, target) in &snapshot.frontends {
         let list = snapshot.lists.get(&target.list()).copied().unwrap_or_default();

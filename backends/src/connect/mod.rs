@@ -19,6 +19,7 @@ mod inspect;
 mod links;
 mod lock;
 mod mounts;
+mod own_mounts;
 mod pins;
 mod probe;
 mod program;
@@ -29,6 +30,9 @@ mod snapshot;
 #[expect(unsafe_code, reason = "the edge to the kernel; nothing outside it is unsafe")]
 mod sys;
 mod tables;
+#[cfg(test)]
+mod tests;
+mod uncharged;
 mod verify;
 
 pub use self::{

@@ -17,6 +17,17 @@ pub(super) struct Mount {
     pub(super) shared: bool,
     /// The type of the file system.
     pub(super) kind: String,
+    /// What was mounted; of a pseudo file system, what its maker called it.
+    pub(super) source: String,
+    /// The options of the file system, with commas between them.
+    pub(super) options: String,
+}
+
+impl Mount {
+    /// Whether the file system has this option; for the first version of cgroups, this controller.
+    pub(super) fn has_option(&self, option: &str) -> bool {
+        self.options.split(',').any(|found| found == option)
+    }
 }
 
 /// All mounts, in the order in which they were made.
@@ -41,8 +52,11 @@ fn parse(line: &str) -> Option<Mount> {
     let root = unescape(fields.next()?);
     let point = unescape(fields.next()?);
     let shared = fields.skip(1).any(|option| option.starts_with("shared:"));
-    let kind = file_system.split(' ').next()?.to_owned();
-    Some(Mount { root, point: point.into(), shared, kind })
+    let mut fields = file_system.split(' ');
+    let kind = fields.next()?.to_owned();
+    let source = fields.next().unwrap_or_default().to_owned();
+    let options = fields.next().unwrap_or_default().to_owned();
+    Some(Mount { root, point: point.into(), shared, kind, source, options })
 }
 
 /// The kernel writes space, tab, newline and backslash as octal numbers.
@@ -54,8 +68,21 @@ fn unescape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(line: &str, root: &str, point: &str, shared: bool, kind: &str) {
-        let expected = Mount { root: root.into(), point: point.into(), shared, kind: kind.into() };
+    fn check(
+        line: &str,
+        root: &str,
+        point: &str,
+        shared: bool,
+        [kind, source, options]: [&str; 3],
+    ) {
+        let expected = Mount {
+            root: root.into(),
+            point: point.into(),
+            shared,
+            kind: kind.into(),
+            source: source.into(),
+            options: options.into(),
+        };
         assert_eq!(parse(line), Some(expected));
     }
 
@@ -66,14 +93,14 @@ mod tests {
             "/",
             "/sys/fs/cgroup",
             true,
-            "cgroup2",
+            ["cgroup2", "cgroup2", "rw,nsdelegate"],
         );
         check(
             "61 57 0:26 /../.. /a\\040b rw - cgroup2 none rw",
             "/../..",
             "/a b",
             false,
-            "cgroup2",
+            ["cgroup2", "none", "rw"],
         );
         assert_eq!(parse("nonsense"), None);
     }
@@ -85,6 +112,8 @@ mod tests {
             point: point.into(),
             shared: false,
             kind: kind.into(),
+            source: String::new(),
+            options: String::new(),
         };
         let mounts = [mount("/", "ext4"), mount("/sys", "sysfs"), mount("/sys/fs/bpf", "bpf")];
         let kind = |path: &str| mount_of(&mounts, Path::new(path)).map(|mount| mount.kind.as_str());

@@ -13,6 +13,7 @@ use super::{
     pins::{Pins, SOCKET_MAPS, TABLE_MAPS},
     sizes::TableSizes,
     sys,
+    uncharged::uncharged,
 };
 
 /// The object, compiled by `cargo xtask ebpf`.
@@ -52,6 +53,31 @@ pub(super) enum LoadError {
         #[source]
         cause: io::Error,
     },
+}
+
+/// Makes and pins the maps of what sockets remember, unless an earlier run did, so that nobody is
+/// charged for what is in them.
+///
+/// # Errors
+///
+/// Fails if the kernel refuses a map.
+pub(super) fn make_socket_maps(pins: &Pins, sizes: &TableSizes) -> Result<(), LoadError> {
+    let paths = SOCKET_MAPS.map(|map| (map, pins.sockets().join(map)));
+    if paths.iter().all(|(_, path)| path.exists()) {
+        return Ok(());
+    }
+    let _ = sys::lift_memory_lock_limit();
+    let mut loader = EbpfLoader::new();
+    // The loader makes every map of the object; of the others the smallest will do, for they go
+    // with the loaded object at the end of this function.
+    for (map, _) in sizes.by_map() {
+        loader.map_max_entries(map, 1);
+    }
+    for (map, path) in paths {
+        loader.map_pin_path(map, path);
+    }
+    let loaded = uncharged(|| loader.load(OBJECT));
+    loaded.map(drop).map_err(|cause| LoadError::Object(Box::new(cause)))
 }
 
 impl Programs {

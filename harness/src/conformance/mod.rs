@@ -35,6 +35,8 @@ pub mod peer_name;
 
 pub mod reconnect;
 
+pub mod stale_state;
+
 pub mod mptcp;
 
 pub mod udp_peers;
@@ -104,7 +106,7 @@ pub use stage::{MakeBackend, Room, Site, Stage};
 macro_rules! conformance {
     ($name:literal, $make:path) => {
         $crate::conformance! { @each $name, $make;
-            capabilities, spread, peer_name, reconnect, mptcp, udp_peers, udp_stays, refusal,
+            capabilities, spread, peer_name, reconnect, stale_state, mptcp, udp_peers, udp_stays, refusal,
             unknown_port, node_port, external_address, source_ranges, internal_local,
             external_local, on_interface, sctp, unclaimed, affinity, affinity_timeout, endpoint_change, owner_change, many_services, churn,
             take_over, killed, inspect, cleanup, table_full, lost_cgroup, private_cgroup,

@@ -28,13 +28,25 @@ pub(super) struct ServiceRow {
     /// Seconds for which a client stays with an endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     affinity_seconds: Option<u32>,
+    /// Why the ServicePort is left to others whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 impl ServiceRow {
-    pub(super) const HEADER: [&str; 8] =
-        ["NAMESPACE", "NAME", "PORT", "PROTOCOL", "KIND", "ADDRESS", "ENDPOINTS", "AFFINITY"];
+    pub(super) const HEADER: [&str; 9] = [
+        "NAMESPACE",
+        "NAME",
+        "PORT",
+        "PROTOCOL",
+        "KIND",
+        "ADDRESS",
+        "ENDPOINTS",
+        "AFFINITY",
+        "REASON",
+    ];
 
-    pub(super) fn cells(&self) -> [String; 8] {
+    pub(super) fn cells(&self) -> [String; 9] {
         let [namespace, name, port, protocol] = self.port.cells();
         let endpoints = match self.answer {
             "endpoints" => self.endpoints.to_string(),
@@ -42,7 +54,8 @@ impl ServiceRow {
         };
         let affinity = self.affinity_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s}s"));
         let kind = self.kind.to_owned();
-        [namespace, name, port, protocol, kind, self.address.clone(), endpoints, affinity]
+        let reason = self.reason.unwrap_or("-").to_owned();
+        [namespace, name, port, protocol, kind, self.address.clone(), endpoints, affinity, reason]
     }
 }
 
@@ -100,13 +113,29 @@ impl ServicePortName {
     }
 }
 
-/// One row for each frontend.
+/// One row for each frontend, and one for each ServicePort of which the kernel has none because it
+/// is left to others.
 pub(super) fn services(inspection: &Inspection) -> Vec<ServiceRow> {
-    let frontends = inspection
-        .services
-        .iter()
-        .flat_map(|service| service.frontends.iter().map(move |frontend| (service, frontend)));
-    frontends.map(|(service, frontend)| service_row(service, frontend)).collect()
+    let mut rows = Vec::new();
+    for service in &inspection.services {
+        rows.extend(service.frontends.iter().map(|frontend| service_row(service, frontend)));
+        if service.frontends.is_empty() && service.left.is_some() {
+            rows.push(left_row(service));
+        }
+    }
+    rows
+}
+
+fn left_row(service: &InspectedService) -> ServiceRow {
+    ServiceRow {
+        port: ServicePortName::new(service),
+        kind: "-",
+        address: "-".to_owned(),
+        answer: "left",
+        endpoints: 0,
+        affinity_seconds: service.affinity_seconds,
+        reason: service.left,
+    }
 }
 
 fn service_row(service: &InspectedService, inspected: &InspectedFrontend) -> ServiceRow {
@@ -127,6 +156,7 @@ fn service_row(service: &InspectedService, inspected: &InspectedFrontend) -> Ser
         answer,
         endpoints,
         affinity_seconds: service.affinity_seconds,
+        reason: service.left,
     }
 }
 

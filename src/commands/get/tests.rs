@@ -37,8 +37,15 @@ fn inspection() -> Inspection {
         frontend(FrontendKind::ClusterIp(address), 53, Answer::Refused),
         frontend(FrontendKind::LoadBalancerIp(address), 54, Answer::Left),
     ];
+    let mut sigtran = InspectedService::new(ServicePortKey {
+        service: ObjectName::new("shop", "sigtran"),
+        port: "".into(),
+        protocol: Protocol::Sctp,
+        family: Family::V4,
+    });
+    sigtran.left = Some("its protocol is not taken at connect()");
     let mut inspection = Inspection::default();
-    inspection.services = vec![dark, web];
+    inspection.services = vec![dark, web, sigtran];
     inspection
 }
 
@@ -52,11 +59,12 @@ fn services_are_a_table_like_kubectls() {
     assert_eq!(
         table(ServiceRow::HEADER, &cells),
         "\
-NAMESPACE   NAME   PORT   PROTOCOL   KIND             ADDRESS         ENDPOINTS   AFFINITY
-shop        dark   -      UDP        ClusterIP        [fd00::11]:53   refused     -
-shop        dark   -      UDP        LoadBalancerIP   [fd00::11]:54   left        -
-shop        web    http   TCP        ClusterIP        10.96.0.10:80   2           600s
-shop        web    http   TCP        NodePort         *:30080         1           600s
+NAMESPACE   NAME      PORT   PROTOCOL   KIND             ADDRESS         ENDPOINTS   AFFINITY   REASON
+shop        dark      -      UDP        ClusterIP        [fd00::11]:53   refused     -          -
+shop        dark      -      UDP        LoadBalancerIP   [fd00::11]:54   left        -          -
+shop        web       http   TCP        ClusterIP        10.96.0.10:80   2           600s       -
+shop        web       http   TCP        NodePort         *:30080         1           600s       -
+shop        sigtran   -      SCTP       -                -               left        -          its protocol is not taken at connect()
 "
     );
 }

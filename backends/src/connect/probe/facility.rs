@@ -220,14 +220,17 @@ pub(super) fn ring_buffer() -> Facility {
 }
 
 /// Grace periods.
-pub(super) fn membarrier() -> Facility {
-    let result = match sys::can_wait_for_grace() {
-        Ok(true) => Ok(String::new()),
-        Ok(false) => Err(io::Error::other("not among the commands (nohz_full?)")),
-        Err(error) => Err(error),
+pub(super) fn grace_periods() -> Facility {
+    let (tried, result) = match sys::has_global_membarrier() {
+        Ok(true) => ("MEMBARRIER_CMD_QUERY", Ok(String::new())),
+        // A kernel with nohz_full has no such command.
+        Ok(false) | Err(_) => {
+            let said = "in place of membarrier, which this kernel lacks (nohz_full?)".to_owned();
+            ("change a map of maps", sys::wait_for_programs().map(|()| said))
+        }
     };
     let lost = "nobody could say when space is free again";
-    facility("membarrier GLOBAL (4.3)", "MEMBARRIER_CMD_QUERY", result, lost)
+    facility("grace periods (membarrier 4.3, map of maps 4.20)", tried, result, lost)
 }
 
 /// The name under which [`set_retval`] is found.

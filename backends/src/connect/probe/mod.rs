@@ -24,7 +24,7 @@ pub(super) fn probe(options: &ConnectOptions) -> Probe {
         facility::mmapable_arrays(),
         facility::batches(),
         facility::ring_buffer(),
-        facility::membarrier(),
+        facility::grace_periods(),
         facility::set_retval(),
         facility::socket_cookie(),
         facility::programs(has_set_retval()),

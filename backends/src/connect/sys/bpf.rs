@@ -14,6 +14,7 @@ use std::{
 };
 
 const MAP_CREATE: u32 = 0;
+const MAP_UPDATE_ELEM: u32 = 2;
 const PROG_LOAD: u32 = 5;
 const OBJ_PIN: u32 = 6;
 const OBJ_GET: u32 = 7;
@@ -80,7 +81,7 @@ pub(in super::super) struct MapSpec {
     pub(in super::super) max_entries: u32,
     /// `BPF_F_…`.
     pub(in super::super) flags: u32,
-    /// Unused here.
+    /// What a map of maps holds, by example.
     pub(in super::super) inner_map_fd: u32,
     /// Unused here.
     pub(in super::super) numa_node: u32,
@@ -100,6 +101,42 @@ pub(in super::super) struct MapSpec {
 pub(in super::super) fn map_create(mut spec: MapSpec) -> io::Result<OwnedFd> {
     // SAFETY: MapSpec is the prefix of the attributes of this command and holds no address.
     unsafe { bpf_fd(MAP_CREATE, &mut spec) }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Element {
+    map_fd: u32,
+    zero: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Waits until every program that runs now has ended: a change of a map of maps does, so that user
+/// space knows that nobody uses the map that was there before (`maybe_wait_bpf_programs` in
+/// kernel/bpf/syscall.c).
+///
+/// # Minimum kernel version
+///
+/// 4.20, <https://git.kernel.org/linus/1ae80cf31938c8f77c37a29bbe29e7f1cd492be8>.
+pub(in super::super) fn wait_for_programs() -> io::Result<()> {
+    const ARRAY: u32 = 2;
+    const ARRAY_OF_MAPS: u32 = 12;
+    let one = MapSpec { key_size: 4, value_size: 4, max_entries: 1, ..MapSpec::default() };
+    let inner = map_create(MapSpec { kind: ARRAY, ..one })?;
+    let inner_map_fd = inner.as_raw_fd() as u32;
+    let outer = map_create(MapSpec { kind: ARRAY_OF_MAPS, inner_map_fd, ..one })?;
+    let key = 0_u32;
+    let mut attr = Element {
+        map_fd: outer.as_raw_fd() as u32,
+        key: (&raw const key) as u64,
+        value: (&raw const inner_map_fd) as u64,
+        ..Element::default()
+    };
+    // SAFETY: key and value are readable for the map's sizes, four bytes each, and outlive the
+    // call.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
 }
 
 #[repr(C)]

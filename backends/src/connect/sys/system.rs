@@ -13,6 +13,8 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 
+use super::bpf::wait_for_programs;
+
 /// `MEMBARRIER_CMD_QUERY`.
 const MEMBARRIER_QUERY: c_int = 0;
 /// `MEMBARRIER_CMD_GLOBAL`.
@@ -31,13 +33,17 @@ fn membarrier(command: c_int) -> io::Result<c_int> {
 ///
 /// # Minimum kernel version
 ///
-/// 4.3; not on kernels that were started with `nohz_full`.
+/// 4.3 by membarrier. A kernel that was started with `nohz_full` refuses that command (EINVAL:
+/// `tick_nohz_full_enabled` in kernel/sched/membarrier.c); there a map of maps does it, 4.20.
 pub(in super::super) fn wait_for_grace() -> io::Result<()> {
-    membarrier(MEMBARRIER_GLOBAL).map(drop)
+    match membarrier(MEMBARRIER_GLOBAL) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => wait_for_programs(),
+        other => other.map(drop),
+    }
 }
 
-/// Whether [`wait_for_grace`] works here.
-pub(in super::super) fn can_wait_for_grace() -> io::Result<bool> {
+/// Whether membarrier can wait for a grace period here.
+pub(in super::super) fn has_global_membarrier() -> io::Result<bool> {
     Ok(membarrier(MEMBARRIER_QUERY)? & MEMBARRIER_GLOBAL != 0)
 }
 
@@ -83,13 +89,22 @@ impl FileSystem {
     }
 }
 
-/// Mounts a pseudo file system (`bpf`, `cgroup2`) on a directory.
-pub(in super::super) fn mount(kind: &CStr, directory: &Path) -> io::Result<()> {
+/// Mounts a pseudo file system (`bpf`, `cgroup2`) on a directory. `source` is a name for people,
+/// and for who made the mount to know it by.
+pub(in super::super) fn mount(kind: &CStr, source: &CStr, directory: &Path) -> io::Result<()> {
     let directory = CString::new(directory.as_os_str().as_bytes())?;
     // SAFETY: three C strings that outlive the call, no flags and no data.
     let result = unsafe {
-        libc::mount(kind.as_ptr(), directory.as_ptr(), kind.as_ptr(), 0, std::ptr::null())
+        libc::mount(source.as_ptr(), directory.as_ptr(), kind.as_ptr(), 0, std::ptr::null())
     };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Takes back a mount; fails where it is in use.
+pub(in super::super) fn unmount(directory: &Path) -> io::Result<()> {
+    let directory = CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: a C string that outlives the call.
+    let result = unsafe { libc::umount2(directory.as_ptr(), libc::UMOUNT_NOFOLLOW) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

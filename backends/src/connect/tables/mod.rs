@@ -32,7 +32,11 @@ use shunt_core::{
 };
 use shunt_ebpf::{address::Address, tables::ListWord};
 
-pub(super) use self::{audit::Audit, runs::Run, services::decode_name};
+pub(super) use self::{
+    audit::Audit,
+    runs::Run,
+    services::{decode_name, left_words},
+};
 use self::{
     frontends::{Epoch, Frontends},
     lists::Lists,

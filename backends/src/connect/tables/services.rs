@@ -76,6 +76,21 @@ pub(super) const fn left_code(reason: Option<&LeftReason>) -> u8 {
     }
 }
 
+/// What a code says; which protocol, interface or table it was is in the agent's log.
+pub(in super::super) const fn left_words(code: u8) -> Option<&'static str> {
+    Some(match code {
+        0 => return None,
+        1 => "its protocol is not taken at connect()",
+        2 => "its family is not available here",
+        3 => "source ranges need a packet's source address",
+        4 => "policy Local without an endpoint on this node",
+        5 => "an interface of this node carries the ClusterIP",
+        6 => "this kernel cannot refuse a connect()",
+        7 => "a table is full",
+        _ => "this version does not know the reason",
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,10 @@ use std::{net::Ipv4Addr, num::NonZeroU16};
 
 use super::*;
 use crate::{
-    model::{Family, HostAddress, PortSpec, Protocol, Service, ServiceType},
+    model::{
+        EndpointSlice, Family, HostAddress, PortSpec, Protocol, Service, ServiceType,
+        SliceEndpoint, SlicePort,
+    },
     plan::FrontendKind,
     source::{Object, ObjectId, SourceName, Update},
 };
@@ -226,4 +229,20 @@ fn a_node_without_addresses_is_said_once() {
     assert_eq!(planner.plan(&cluster, Dirty::default()).1, [told]);
     let dirty = Dirty { node: true, ..Dirty::default() };
     assert!(planner.plan(&cluster, dirty).1.is_empty());
+}
+
+#[test]
+fn a_slice_waits_for_its_service() {
+    let mut world = World::new();
+    let name = ObjectName::new("default", "web-1");
+    let mut slice = EndpointSlice::new(name, Some("web".into()), Family::V4);
+    slice.endpoints.push(SliceEndpoint::new([10, 1, 0, 1].into()));
+    let number = NonZeroU16::new(8080).expect("a port");
+    slice.ports.push(SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: number });
+    let (delta, warnings) = world.delta([Update::Upsert(Object::EndpointSlice(slice))]);
+    assert!(delta.service_ports.is_empty() && warnings.is_empty(), "{delta:?} {warnings:?}");
+    let (delta, _) = world.delta([service("web", 1, |_| ())]);
+    let found: Vec<_> = delta.service_ports.values().flatten().collect();
+    let [port] = found.as_slice() else { panic!("{delta:?}") };
+    assert_eq!(port.cluster_list().count(), 1);
 }

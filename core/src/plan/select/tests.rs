@@ -177,3 +177,12 @@ fn ports_join_by_name_and_protocol() {
     check(&[("", Protocol::Tcp, 8080)], &[]);
     check(&[("http", Protocol::Tcp, 8080), ("http", Protocol::Tcp, 100)], &[100, 8080]);
 }
+
+/// Sources leave these out; a source of someone else may not.
+#[test]
+fn an_address_of_another_family_than_its_slice_is_no_endpoint() {
+    let slices = [slice(1, &["10.0.0.1", "fd00::1", "10.0.0.2"])];
+    let found = selected(&slices, CLUSTER).endpoints;
+    let found: Vec<_> = found.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    assert_eq!(found, ["10.0.0.1:8080", "10.0.0.2:8080"]);
+}

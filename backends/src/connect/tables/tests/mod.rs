@@ -2,5 +2,6 @@
 
 mod churn;
 mod full;
+mod hand_over;
 mod tamper;
 mod world;
