@@ -95,6 +95,9 @@ impl Programs {
         // Newer kernels do not count maps against this limit; a kernel that does says so itself.
         let _ = sys::lift_memory_lock_limit();
         let mut loader = EbpfLoader::new();
+        // The programs ask for none of the kernel's types: reading them all would cost 16 MB for a
+        // moment, which is more than the agent needs ever after.
+        loader.btf(None);
         let flag = u8::from(has_set_retval);
         loader.override_global("HAS_SET_RETVAL", &flag, true);
         for (map, size) in sizes.by_map() {

@@ -286,12 +286,10 @@ impl State {
 
     fn hand_out(&mut self, delta: Delta) {
         let updates = self.updates;
-        let Some((last, others)) = self.lanes.split_last_mut() else { return };
-        let delta = (!delta.is_empty()).then_some(delta);
-        for lane in others {
+        let delta = (!delta.is_empty()).then(|| Arc::new(delta));
+        for lane in &mut self.lanes {
             lane.planned(delta.clone(), updates);
         }
-        last.planned(delta, updates);
     }
 
     fn finish(&mut self, done: Done) {

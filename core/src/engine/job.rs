@@ -1,6 +1,6 @@
 //! What a backend is doing, while the engine goes on.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Task {
     Start(Bell),
-    Apply(Delta),
+    Apply(Arc<Delta>),
     Verify,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Done {
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is moved once")]
 pub(super) enum Outcome {
     Started(Result<(), BackendError>),
-    Applied { delta: Delta, report: ApplyReport, took: Duration },
+    Applied { delta: Arc<Delta>, report: ApplyReport, took: Duration },
     Verified(Verdict),
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Lane {
     bell: Bell,
     started: bool,
     /// What is not in the kernel yet and not being brought there.
-    pending: Option<Delta>,
+    pending: Option<Arc<Delta>>,
     /// Whether the backend needs the whole desired state, whatever is pending.
     needs_all: bool,
     /// ServicePorts that the backend could not take, and why.
@@ -104,7 +104,7 @@ impl Lane {
     }
 
     /// The desired state changed; it now stands for that number of updates.
-    pub(super) fn planned(&mut self, delta: Option<Delta>, updates: u64) {
+    pub(super) fn planned(&mut self, delta: Option<Arc<Delta>>, updates: u64) {
         self.planned = updates;
         if let Some(delta) = delta {
             // What a backend waits for is often a matter of the node, such as its pod CIDRs.
@@ -112,7 +112,7 @@ impl Lane {
                 self.not_before = Instant::now();
             }
             match &mut self.pending {
-                Some(pending) => pending.merge(delta),
+                Some(pending) => Arc::make_mut(pending).merge(Arc::unwrap_or_clone(delta)),
                 None => self.pending = Some(delta),
             }
         }
@@ -163,14 +163,14 @@ impl Lane {
         None
     }
 
-    fn take_delta(&mut self, planner: &Planner, all: bool, now: Instant) -> Option<Delta> {
+    fn take_delta(&mut self, planner: &Planner, all: bool, now: Instant) -> Option<Arc<Delta>> {
         if self.needs_all && !planner.is_fresh() {
             self.needs_all = false;
-            self.pending = Some(Delta { complete: all, ..planner.full() });
+            self.pending = Some(Arc::new(Delta { complete: all, ..planner.full() }));
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
-            let again = &mut self.pending.get_or_insert_default().service_ports;
+            let again = &mut Arc::make_mut(self.pending.get_or_insert_default()).service_ports;
             for key in self.failed.keys() {
                 let state = || planner.service_port(key).cloned();
                 again.entry(key.clone()).or_insert_with(state);
@@ -252,13 +252,13 @@ impl Lane {
         }
     }
 
-    fn take_report(&mut self, mut delta: Delta, report: ApplyReport) {
+    fn take_report(&mut self, mut delta: Arc<Delta>, report: ApplyReport) {
         let now = Instant::now();
         let brought = self.applying.take();
         if let Some(error) = report.error {
             self.fault = Some(format!("not applied: {}", chain(&error)));
             if let Some(later) = self.pending.take() {
-                delta.merge(later);
+                Arc::make_mut(&mut delta).merge(Arc::unwrap_or_clone(later));
             }
             self.pending = Some(delta);
             self.not_before = self.not_before.max(now + self.backoff.wait());

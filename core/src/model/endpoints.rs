@@ -1,24 +1,33 @@
 //! Which EndpointSlices belong to which Service.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, hash::BuildHasher as _, sync::Arc};
 
 use foldhash::quality::RandomState;
+use hashbrown::{HashTable, hash_table};
+use smallvec::{SmallVec, smallvec};
 
 use super::{EndpointSlice, ObjectName};
 
 /// The slices of each Service, and the Services on which a change of this node's zone tells.
 #[derive(Debug, Default)]
 pub(super) struct SlicesByService {
-    services: HashMap<ObjectName, Vec<Arc<EndpointSlice>>, RandomState>,
+    services: HashTable<Slices>,
+    hasher: RandomState,
     /// How many slices of the Service carry zone hints. Hints are rare, so most are not here.
-    zone_hinted: HashMap<ObjectName, usize>,
+    zone_hinted: HashMap<ObjectName, usize, RandomState>,
 }
+
+/// The slices of one Service, sorted by name; never empty. Each of them says which Service that
+/// is, and most Services have one.
+type Slices = SmallVec<[Arc<EndpointSlice>; 1]>;
 
 impl SlicesByService {
     /// The slices of a Service, sorted by name: what is planned must not depend on the order in
     /// which they came.
     pub(super) fn of(&self, service: &ObjectName) -> &[Arc<EndpointSlice>] {
-        self.services.get(service).map_or(&[], Vec::as_slice)
+        let hash = self.hasher.hash_one(names(service));
+        let found = self.services.find(hash, |slices| service_of(slices) == names(service));
+        found.map_or(&[], |slices| slices.as_slice())
     }
 
     /// The Services of which a slice carries zone hints.
@@ -30,7 +39,13 @@ impl SlicesByService {
         if has_zone_hints(slice) {
             *self.zone_hinted.entry(service.clone()).or_default() += 1;
         }
-        let slices = self.services.entry(service.clone()).or_default();
+        let slices = match self.entry(service) {
+            hash_table::Entry::Occupied(occupied) => occupied.into_mut(),
+            hash_table::Entry::Vacant(vacant) => {
+                vacant.insert(smallvec![Arc::clone(slice)]);
+                return;
+            }
+        };
         match position(slices, slice) {
             Ok(found) => slices[found] = Arc::clone(slice),
             Err(place) => slices.insert(place, Arc::clone(slice)),
@@ -46,14 +61,34 @@ impl SlicesByService {
                 self.zone_hinted.remove(service);
             }
         }
-        let Some(slices) = self.services.get_mut(service) else { return };
-        if let Ok(found) = position(slices, slice) {
+        let hash_table::Entry::Occupied(mut occupied) = self.entry(service) else { return };
+        let slices = occupied.get_mut();
+        let Ok(found) = position(slices, slice) else { return };
+        if slices.len() == 1 {
+            occupied.remove();
+        } else {
             slices.remove(found);
         }
-        if slices.is_empty() {
-            self.services.remove(service);
-        }
     }
+
+    fn entry(&mut self, service: &ObjectName) -> hash_table::Entry<'_, Slices> {
+        let hasher = &self.hasher;
+        self.services.entry(
+            hasher.hash_one(names(service)),
+            |slices| service_of(slices) == names(service),
+            |slices| hasher.hash_one(service_of(slices)),
+        )
+    }
+}
+
+fn names(service: &ObjectName) -> (&str, &str) {
+    (&service.namespace, &service.name)
+}
+
+/// Whose slices these are.
+fn service_of(slices: &Slices) -> (&str, &str) {
+    let Some(slice) = slices.first() else { return ("", "") };
+    (&slice.name.namespace, slice.service.as_deref().unwrap_or_default())
 }
 
 fn position(slices: &[Arc<EndpointSlice>], slice: &EndpointSlice) -> Result<usize, usize> {

@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::quality::RandomState;
+use indexmap::IndexMap;
 use ipnet::IpNet;
 
 use crate::model::{Conditions, Family, ObjectName, Protocol, TrafficPolicy};
@@ -26,9 +28,10 @@ pub struct Delta {
     pub node: Option<Arc<NodeState>>,
     /// ClusterIPs of Services that the plan does not skip: true if the address became active,
     /// false if it no longer is.
-    pub cluster_ips: HashMap<IpAddr, bool>,
-    /// Changed ServicePorts, and `None` for removed ones.
-    pub service_ports: HashMap<ServicePortKey, Option<Arc<ServicePort>>>,
+    pub cluster_ips: HashMap<IpAddr, bool, RandomState>,
+    /// Changed ServicePorts, and `None` for removed ones. They are in the order in which they were
+    /// planned, in which memory is read best; the order means nothing.
+    pub service_ports: IndexMap<ServicePortKey, Option<Arc<ServicePort>>, RandomState>,
 }
 
 impl Delta {

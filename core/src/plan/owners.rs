@@ -16,7 +16,10 @@ use crate::model::{Family, Protocol};
 /// Every frontend that some ServicePort claims, and who gets it.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    slots: HashMap<Slot, Contest, RandomState>,
+    owners: HashMap<Slot, Claim, RandomState>,
+    /// Claims that lost; sorted: the first takes over when the owner goes. A slot with none is not
+    /// here, which is nearly every one.
+    losers: HashMap<Slot, Vec<Loser>, RandomState>,
 }
 
 /// What only one ServicePort can have.
@@ -38,6 +41,18 @@ impl Slot {
         let place = frontend.kind.address().map_or(Place::NodePort(key.family), Place::Address);
         Self { place, protocol: key.protocol, port: frontend.port }
     }
+
+    fn frontend(self, rank: Rank) -> Frontend {
+        let kind = match (self.place, rank) {
+            (Place::NodePort(_), _) => FrontendKind::NodePort,
+            (Place::Address(address), Rank::LoadBalancerIp) => {
+                FrontendKind::LoadBalancerIp(address)
+            }
+            (Place::Address(address), Rank::ExternalIp) => FrontendKind::ExternalIp(address),
+            (Place::Address(address), _) => FrontendKind::ClusterIp(address),
+        };
+        Frontend::new(kind, self.port)
+    }
 }
 
 /// A ServicePort that claims frontends. The order is that in which claims of one kind win: the
@@ -51,15 +66,28 @@ pub(super) struct Claimant {
 /// A claim; the least of them owns the slot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
-    kind: FrontendKind,
+    rank: Rank,
     claimant: Arc<Claimant>,
 }
 
-#[derive(Debug)]
-struct Contest {
-    owner: Claim,
-    /// Sorted: the first takes over when the owner goes.
-    losers: Vec<Loser>,
+/// A kind of frontend without its address, which the slot has, in the order in which they win.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    ClusterIp,
+    ExternalIp,
+    LoadBalancerIp,
+    NodePort,
+}
+
+impl Rank {
+    const fn of(kind: FrontendKind) -> Self {
+        match kind {
+            FrontendKind::ClusterIp(_) => Self::ClusterIp,
+            FrontendKind::ExternalIp(_) => Self::ExternalIp,
+            FrontendKind::LoadBalancerIp(_) => Self::LoadBalancerIp,
+            FrontendKind::NodePort => Self::NodePort,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -83,7 +111,7 @@ pub(super) enum Claimed {
 impl Owners {
     /// Makes room for so many slots more, before many are claimed at once.
     pub(super) fn reserve(&mut self, slots: usize) {
-        self.slots.reserve(slots);
+        self.owners.reserve(slots);
     }
 
     pub(super) fn claim(
@@ -92,22 +120,22 @@ impl Owners {
         kind: FrontendKind,
         claimant: &Arc<Claimant>,
     ) -> Claimed {
-        let claim = Claim { kind, claimant: Arc::clone(claimant) };
-        let contest = match self.slots.entry(slot) {
+        let claim = Claim { rank: Rank::of(kind), claimant: Arc::clone(claimant) };
+        let owner = match self.owners.entry(slot) {
             hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(Contest { owner: claim, losers: Vec::new() });
+                vacant.insert(claim);
                 return Claimed::Alone;
             }
             hash_map::Entry::Occupied(occupied) => occupied.into_mut(),
         };
-        if contest.owner < claim {
-            contest.lose(claim);
+        if *owner < claim {
+            self.lose(slot, claim);
             return Claimed::Lost;
         }
-        let beaten = mem::replace(&mut contest.owner, claim);
+        let beaten = mem::replace(owner, claim);
         let from = Arc::clone(&beaten.claimant);
-        contest.lose(beaten);
-        contest.forget_warnings();
+        self.lose(slot, beaten);
+        self.forget_warnings(slot);
         Claimed::From(from)
     }
 
@@ -117,45 +145,58 @@ impl Owners {
         slot: Slot,
         claimant: &Arc<Claimant>,
     ) -> Option<Arc<Claimant>> {
-        let hash_map::Entry::Occupied(mut occupied) = self.slots.entry(slot) else { return None };
-        let contest = occupied.get_mut();
-        if contest.owner.claimant != *claimant {
-            contest.losers.retain(|loser| loser.claim.claimant != *claimant);
+        if !self.is_owner(slot, claimant) {
+            if let hash_map::Entry::Occupied(mut losers) = self.losers.entry(slot) {
+                losers.get_mut().retain(|loser| loser.claim.claimant != *claimant);
+                if losers.get().is_empty() {
+                    losers.remove();
+                }
+            }
             return None;
         }
-        if contest.losers.is_empty() {
-            occupied.remove();
+        let Some(heir) = self.take_heir(slot) else {
+            self.owners.remove(&slot);
             return None;
-        }
-        contest.owner = contest.losers.remove(0).claim;
-        contest.forget_warnings();
-        Some(Arc::clone(&contest.owner.claimant))
+        };
+        let owner = Arc::clone(&heir.claimant);
+        self.owners.insert(slot, heir);
+        self.forget_warnings(slot);
+        Some(owner)
     }
 
     pub(super) fn is_owner(&self, slot: Slot, claimant: &Claimant) -> bool {
-        self.slots.get(&slot).is_some_and(|contest| *contest.owner.claimant == *claimant)
+        self.owners.get(&slot).is_some_and(|owner| *owner.claimant == *claimant)
     }
 
     /// The losses of the slot that were not told yet. They count as told from now on.
     pub(super) fn untold_losses(&mut self, slot: Slot) -> Vec<Warning> {
-        let Some(Contest { owner, losers }) = self.slots.get_mut(&slot) else { return Vec::new() };
+        let Some(owner) = self.owners.get(&slot) else { return Vec::new() };
         let owner = &owner.claimant.key;
         let tell = |loser: &mut Loser| {
             let told = mem::replace(&mut loser.warned, true);
             (!told).then(|| loser.warning(slot, owner))
         };
-        losers.iter_mut().filter_map(tell).collect()
-    }
-}
-
-impl Contest {
-    fn lose(&mut self, claim: Claim) {
-        let place = self.losers.partition_point(|loser| loser.claim < claim);
-        self.losers.insert(place, Loser { claim, warned: false });
+        self.losers.get_mut(&slot).into_iter().flatten().filter_map(tell).collect()
     }
 
-    fn forget_warnings(&mut self) {
-        for loser in &mut self.losers {
+    fn lose(&mut self, slot: Slot, claim: Claim) {
+        let losers = self.losers.entry(slot).or_default();
+        let place = losers.partition_point(|loser| loser.claim < claim);
+        losers.insert(place, Loser { claim, warned: false });
+    }
+
+    fn take_heir(&mut self, slot: Slot) -> Option<Claim> {
+        let hash_map::Entry::Occupied(mut losers) = self.losers.entry(slot) else { return None };
+        // What is here is never empty.
+        let heir = losers.get_mut().remove(0).claim;
+        if losers.get().is_empty() {
+            losers.remove();
+        }
+        Some(heir)
+    }
+
+    fn forget_warnings(&mut self, slot: Slot) {
+        for loser in self.losers.get_mut(&slot).into_iter().flatten() {
             loser.warned = false;
         }
     }
@@ -164,7 +205,7 @@ impl Contest {
 impl Loser {
     fn warning(&self, slot: Slot, owner: &ServicePortKey) -> Warning {
         Warning::FrontendClash {
-            frontend: Frontend::new(self.claim.kind, slot.port),
+            frontend: slot.frontend(self.claim.rank),
             loser: self.claim.claimant.key.clone(),
             owner: owner.clone(),
         }

@@ -2,6 +2,8 @@
 //!
 //! Everything is measured in a world of its own, on the machine as it is: figures are for reading,
 //! never for a test. What is compared runs turn about, so that both sides see the same machine.
+//!
+//! Words on the command line choose figures: `connects`, `change`, `fill`, `memory`. None is all.
 
 mod change;
 mod connects;
@@ -24,15 +26,29 @@ fn main() -> Result<()> {
     ensure!(missing.is_none(), "cannot measure: {}", missing.unwrap_or_default());
     let mut table = Table::default();
     let program = ProbeProgram::new(env!("CARGO_BIN_EXE_shunt-probe"), [""; 0]);
-    for services in [10, 50_000] {
-        in_a_world(&program, |world| connects::measure(world, services, &mut table))?;
+    if is_chosen("connects") {
+        for services in [10, 50_000] {
+            in_a_world(&program, |world| connects::measure(world, services, &mut table))?;
+        }
     }
-    in_a_world(&program, |world| change::measure(world, &mut table))?;
-    for services in [10_000, 50_000] {
-        in_a_world(&program, |world| fill::measure(world, services, &mut table))?;
+    if is_chosen("change") {
+        in_a_world(&program, |world| change::measure(world, &mut table))?;
     }
-    in_a_world(&program, |world| memory::measure(world, &mut table))?;
+    if is_chosen("fill") {
+        for services in [10_000, 50_000] {
+            fill::measure(&program, services, &mut table)?;
+        }
+    }
+    if is_chosen("memory") {
+        in_a_world(&program, |world| memory::measure(world, &mut table))?;
+    }
     table.print()
+}
+
+/// Whether the command line names a figure, or none at all; flags are cargo's.
+fn is_chosen(figure: &str) -> bool {
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--")).peekable();
+    words.peek().is_none() || words.any(|word| word == figure)
 }
 
 /// Does something on the host of a fresh world, as an agent would: in its cgroup and on a thread

@@ -94,7 +94,7 @@ impl Record {
                     Some(before) if delta.complete => {
                         taken.service_ports.insert(key.clone(), before)
                     }
-                    _ => taken.service_ports.remove(&key),
+                    _ => taken.service_ports.swap_remove(&key),
                 };
                 report.failed.insert(key.clone(), refused(&format!("apply {key}")));
             } else if let Some(reason) = reason {

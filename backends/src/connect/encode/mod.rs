@@ -61,7 +61,9 @@ impl Frontends {
         if key.protocol == Protocol::Sctp {
             return Self::left_whole(LeftReason::Protocol(key.protocol));
         }
-        let mut frontends = Self::default();
+        // One place for each: a Vec that grows begins with four.
+        let slots = Vec::with_capacity(port.frontends.len());
+        let mut frontends = Self { slots, left: None };
         for frontend in &port.frontends {
             if let Some(reason) = reason_to_leave(port, frontend) {
                 frontends.left.get_or_insert(reason);

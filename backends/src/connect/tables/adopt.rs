@@ -5,6 +5,7 @@ use std::{
     io,
 };
 
+use indexmap::IndexMap;
 use shunt_ebpf::tables::Target;
 
 use super::{
@@ -55,7 +56,7 @@ impl<K: Kernel> Tables<K> {
             lists: Lists::adopted(lists_size, &found.lists),
             runs: Runs::new(endpoints_size),
             next_service: found.next_service,
-            records: HashMap::new(),
+            records: IndexMap::default(),
             names: 0,
             lingering: HashSet::new(),
             node_addresses: found.node_addresses.iter().copied().collect::<HashSet<_>>(),

@@ -4,7 +4,7 @@
 //! then, for each ServicePort, runs, list words, owners, its name, and last the frontends that are
 //! new or move; at the end the lists that nothing names any more are retired.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use shunt_core::{
     backend::{ApplyReport, LeftReason},
@@ -18,7 +18,7 @@ use super::{
         slot::Slot,
         sys::{Hash, Kernel},
     },
-    Failure, Record, Tables,
+    Failure, Record, Records, Tables,
     batch::Batch,
     frontends::{Named, Writes, table_name},
     services::{encode_name, left_code},
@@ -31,6 +31,8 @@ const TOGETHER: usize = 2048;
 /// One ServicePort of a Delta.
 struct Job {
     key: ServicePortKey,
+    /// Where its record is, if it has one. No record is removed before the last job is done.
+    place: Option<usize>,
     /// What is desired; `None` for nothing.
     port: Option<Arc<ServicePort>>,
     frontends: encode::Frontends,
@@ -53,7 +55,7 @@ impl<K: Kernel> Tables<K> {
         self.collect(false);
         let mut report = ApplyReport::default();
         let mut jobs = self.jobs(delta);
-        self.claim(&jobs);
+        self.claim(&mut jobs);
         self.remove_frontends(&mut jobs);
         for together in jobs.chunks_mut(TOGETHER) {
             self.write_lists(together);
@@ -62,8 +64,12 @@ impl<K: Kernel> Tables<K> {
             self.undo_full(together);
         }
         self.remove_names(&mut jobs);
+        let mut gone = Vec::new();
         for job in jobs {
-            self.finish(job, &mut report);
+            self.finish(job, &mut report, &mut gone);
+        }
+        for key in &gone {
+            self.records.swap_remove(key);
         }
         if let Some(node) = &delta.node {
             report.error = self.apply_node(node).err();
@@ -80,11 +86,13 @@ impl<K: Kernel> Tables<K> {
     fn jobs(&mut self, delta: &Delta) -> Vec<Job> {
         let mut jobs = Vec::with_capacity(delta.service_ports.len());
         for (key, port) in &delta.service_ports {
-            self.full.remove(key);
+            if !self.full.is_empty() {
+                self.full.remove(key);
+            }
             jobs.push(Job::new(key.clone(), port.clone(), true));
         }
         if delta.complete {
-            self.records.reserve(jobs.len().saturating_sub(self.records.len()));
+            self.records.reserve_exact(jobs.len().saturating_sub(self.records.len()));
             self.frontends.reserve(jobs.len());
             let gone = self.records.keys().filter(|key| !delta.service_ports.contains_key(*key));
             self.lingering.clear();
@@ -102,29 +110,39 @@ impl<K: Kernel> Tables<K> {
 
     /// Numbers new ServicePorts, and gives slots that change hands to their new owners, so that
     /// the former ones do not delete them.
-    fn claim(&mut self, jobs: &[Job]) {
-        for job in jobs.iter().filter(|job| job.port.is_some()) {
-            let service = match self.records.get(&job.key) {
-                Some(record) => record.service,
-                None => {
-                    let service = self.next_service;
-                    self.next_service += 1;
-                    let record = Record { service, named: None, slots: Box::default() };
-                    self.records.insert(job.key.clone(), record);
-                    service
-                }
-            };
+    fn claim(&mut self, jobs: &mut [Job]) {
+        for job in jobs {
+            let found = self.records.get_full(&job.key);
+            let found = found.map(|(place, _, record)| (place, record.service));
+            if job.port.is_none() {
+                job.place = found.map(|(place, _)| place);
+                continue;
+            }
+            let (place, service) = found.unwrap_or_else(|| self.number(&job.key));
+            job.place = Some(place);
             for served in &job.frontends.slots {
                 self.frontends.claim(served.slot, service);
             }
         }
     }
 
+    /// Gives a ServicePort its number; returns the place of its record and the number.
+    fn number(&mut self, key: &ServicePortKey) -> (usize, u32) {
+        let service = self.next_service;
+        self.next_service += 1;
+        let record = Record { service, named: None, slots: Box::default() };
+        (self.records.insert_full(key.clone(), record).0, service)
+    }
+
+    fn record(&self, job: &Job) -> Option<&Record> {
+        self.records.get_index(job.place?).map(|(_, record)| record)
+    }
+
     /// Deletes the frontends that ServicePorts have and shall not have.
     fn remove_frontends(&mut self, jobs: &mut [Job]) {
         let mut leaving = Vec::new();
         for (index, job) in jobs.iter().enumerate() {
-            let Some(record) = self.records.get(&job.key) else { continue };
+            let Some(record) = self.record(job) else { continue };
             let gone = record.slots.iter().filter(|slot| !job.wants(**slot));
             let own = gone.filter(|slot| self.belongs(**slot, record.service));
             leaving.extend(own.map(|slot| (*slot, index)));
@@ -151,7 +169,7 @@ impl<K: Kernel> Tables<K> {
             let contents = Content::of(port, &job.frontends, self.can_refuse);
             job.left = contents.iter().flatten().find_map(Content::left).cloned();
             let affinity_seconds = port.affinity_seconds.unwrap_or(0);
-            let Some(record) = self.records.get(&job.key) else { continue };
+            let Some(record) = self.record(job) else { continue };
             let service = record.service;
             for (list, content) in Use::ALL.into_iter().zip(contents) {
                 let Some(content) = content else { continue };
@@ -202,7 +220,7 @@ impl<K: Kernel> Tables<K> {
     fn write_names(&mut self, jobs: &mut [Job]) {
         let mut names = Batch::new(Hash::Services);
         for (index, job) in jobs.iter_mut().enumerate().filter(|(_, job)| job.is_to_serve()) {
-            let Some(record) = self.records.get(&job.key) else { continue };
+            let Some(record) = self.record(job) else { continue };
             let code = job.left_code();
             if record.named == Some(code) {
                 continue;
@@ -216,7 +234,8 @@ impl<K: Kernel> Tables<K> {
             let Some(job) = jobs.get_mut(index) else { return };
             match result {
                 Ok(()) => {
-                    note_name(&mut self.records, &mut self.names, &job.key, Some(job.left_code()))
+                    let code = job.left_code();
+                    note_name(&mut self.records, &mut self.names, job.place, Some(code));
                 }
                 Err(cause) => job.failure = Some(Failure::writing("SERVICES", cause)),
             }
@@ -229,7 +248,7 @@ impl<K: Kernel> Tables<K> {
     fn remove_names(&mut self, jobs: &mut [Job]) {
         let mut names = Batch::new(Hash::Services);
         for (index, job) in jobs.iter_mut().enumerate().filter(|(_, job)| job.is_to_go()) {
-            let Some(record) = self.records.get(&job.key) else { continue };
+            let Some(record) = self.record(job) else { continue };
             job.lingers =
                 record.slots.iter().any(|slot| self.list_of(*slot, record.service).is_some());
             if record.named.is_some() && !job.lingers {
@@ -240,7 +259,7 @@ impl<K: Kernel> Tables<K> {
         names.delete(&mut self.kernel, |index, result| {
             let Some(job) = jobs.get_mut(index) else { return };
             match result {
-                Ok(()) => note_name(&mut self.records, &mut self.names, &job.key, None),
+                Ok(()) => note_name(&mut self.records, &mut self.names, job.place, None),
                 Err(cause) => job.failure = Some(Failure::writing("SERVICES", cause)),
             }
         });
@@ -250,7 +269,7 @@ impl<K: Kernel> Tables<K> {
     fn write_frontends_of(&mut self, jobs: &mut [Job]) {
         let mut writes = Writes::new();
         for (index, job) in jobs.iter().enumerate().filter(|(_, job)| job.is_to_serve()) {
-            let Some(record) = self.records.get(&job.key) else { continue };
+            let Some(record) = self.record(job) else { continue };
             for served in &job.frontends.slots {
                 let Some(list) = job.lists.get(served.from) else { continue };
                 let target = Target::new(served.kind, list);
@@ -272,7 +291,7 @@ impl<K: Kernel> Tables<K> {
     fn undo_full(&mut self, jobs: &mut [Job]) {
         let mut leaving = Vec::new();
         for (index, job) in jobs.iter().enumerate().filter(|(_, job)| job.is_given_up()) {
-            let Some(record) = self.records.get(&job.key) else { continue };
+            let Some(record) = self.record(job) else { continue };
             let slots = job.frontends.slots.iter().map(|served| &served.slot);
             let own =
                 slots.chain(&record.slots).filter(|slot| self.belongs(**slot, record.service));
@@ -285,22 +304,22 @@ impl<K: Kernel> Tables<K> {
         });
         let mut names = Batch::new(Hash::Services);
         for job in jobs.iter().filter(|job| job.is_given_up()) {
-            let Some(record) = self.records.get(&job.key) else { continue };
+            let Some(record) = self.record(job) else { continue };
             let code = left_code(Some(&LeftReason::Full("")));
             let name = encode_name(&job.key, code).filter(|_| record.named != Some(code));
-            name.into_iter().for_each(|name| names.put(record.service, name, job.key.clone()));
+            name.into_iter().for_each(|name| names.put(record.service, name, job.place));
         }
-        names.update(&mut self.kernel, |key, result| {
+        names.update(&mut self.kernel, |place, result| {
             // A name says why to people; without room for it they find the reason in the log.
             if result.is_ok() {
                 let code = left_code(Some(&LeftReason::Full("")));
-                note_name(&mut self.records, &mut self.names, &key, Some(code));
+                note_name(&mut self.records, &mut self.names, place, Some(code));
             }
         });
     }
 
     /// Notes what became of a ServicePort, for the engine and for the next Delta.
-    fn finish(&mut self, mut job: Job, report: &mut ApplyReport) {
+    fn finish(&mut self, mut job: Job, report: &mut ApplyReport, gone: &mut Vec<ServicePortKey>) {
         for list in std::mem::take(&mut job.fresh) {
             if self.lists.named(list) == 0 {
                 self.orphans.push(list);
@@ -309,10 +328,10 @@ impl<K: Kernel> Tables<K> {
         let wanted = job.frontends.slots.iter().map(|served| served.slot);
         match (job.failure.take(), job.port.take()) {
             (None, None) if job.lingers => drop(self.lingering.insert(job.key)),
-            (None, None) => drop(self.records.remove(&job.key)),
+            (None, None) => gone.push(job.key),
             (None, Some(_)) => {
                 let slots: Box<[Slot]> = wanted.collect();
-                if let Some(record) = self.records.get_mut(&job.key)
+                if let Some(record) = record_mut(&mut self.records, job.place)
                     && record.slots != slots
                 {
                     record.slots = slots;
@@ -324,7 +343,7 @@ impl<K: Kernel> Tables<K> {
                 }
             }
             (Some(Failure::Full(table)), Some(port)) => {
-                if let Some(record) = self.records.get_mut(&job.key) {
+                if let Some(record) = record_mut(&mut self.records, job.place) {
                     record.slots = Box::default();
                 }
                 self.full.insert(job.key.clone(), port);
@@ -337,7 +356,7 @@ impl<K: Kernel> Tables<K> {
                 report.left.insert(job.key, LeftReason::NameTooLong);
             }
             (Some(failure), port) => {
-                if let Some(record) = self.records.get_mut(&job.key) {
+                if let Some(record) = record_mut(&mut self.records, job.place) {
                     let mut slots = record.slots.to_vec();
                     slots.extend(wanted.filter(|slot| !record.slots.contains(slot)));
                     record.slots = slots.into();
@@ -351,14 +370,13 @@ impl<K: Kernel> Tables<K> {
     }
 }
 
+fn record_mut(records: &mut Records, place: Option<usize>) -> Option<&mut Record> {
+    records.get_index_mut(place?).map(|(_, record)| record)
+}
+
 /// Notes with which code a ServicePort's name is in the kernel, `None` if it is not.
-fn note_name(
-    records: &mut HashMap<ServicePortKey, Record>,
-    names: &mut usize,
-    key: &ServicePortKey,
-    named: Option<u8>,
-) {
-    let Some(record) = records.get_mut(key) else { return };
+fn note_name(records: &mut Records, names: &mut usize, place: Option<usize>, named: Option<u8>) {
+    let Some(record) = record_mut(records, place) else { return };
     *names += usize::from(named.is_some());
     *names -= usize::from(record.named.is_some());
     record.named = named;
@@ -370,6 +388,7 @@ impl Job {
             port.as_ref().map(|port| encode::Frontends::of(&key, port)).unwrap_or_default();
         Self {
             key,
+            place: None,
             port,
             frontends,
             asked,

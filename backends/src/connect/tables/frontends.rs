@@ -5,6 +5,7 @@ use std::{
     io,
 };
 
+use foldhash::quality::RandomState;
 use shunt_ebpf::tables::{Frontend4, Frontend6, Target};
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 /// The frontends in the kernel, whoever they belong to.
 #[derive(Default)]
 pub(super) struct Frontends {
-    entries: HashMap<Slot, Named>,
+    entries: HashMap<Slot, Named, RandomState>,
     used: [u32; 3],
 }
 

@@ -24,6 +24,8 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::quality::RandomState;
+use indexmap::IndexMap;
 use shunt_core::{
     backend::{BackendError, TableUse},
     plan::{ServicePort, ServicePortKey},
@@ -62,7 +64,8 @@ pub(super) struct Tables<K> {
     lists: Lists,
     runs: Runs,
     next_service: u32,
-    records: HashMap<ServicePortKey, Record>,
+    /// In no order, but a job finds its record again by the place.
+    records: Records,
     /// How many of the records are named: no apply may count them all.
     names: usize,
     /// ServicePorts that are gone except for their names: see [`Tables::remove_names`].
@@ -77,6 +80,8 @@ pub(super) struct Tables<K> {
     orphans: Vec<u32>,
     can_refuse: bool,
 }
+
+type Records = IndexMap<ServicePortKey, Record, RandomState>;
 
 /// What the kernel has of one ServicePort.
 #[derive(Clone, Debug)]

@@ -127,17 +127,17 @@ impl World {
             let family = address.map_or(Family::V4, Family::of);
             (key(name, Protocol::Udp, family), port.clone().map(Arc::new))
         });
-        self.apply_ports(complete, ports.collect()).await;
+        self.apply_ports(complete, ports).await;
     }
 
     async fn apply_ports(
         &mut self,
         complete: bool,
-        ports: HashMap<ServicePortKey, Option<Arc<ServicePort>>>,
+        ports: impl IntoIterator<Item = (ServicePortKey, Option<Arc<ServicePort>>)>,
     ) {
         let mut delta = Delta::default();
         delta.complete = complete;
-        delta.service_ports = ports;
+        delta.service_ports.extend(ports);
         if complete {
             let mut node = NodeState::default();
             node.node_port_addresses.insert(at(NODE_PORT).ip());
@@ -258,13 +258,13 @@ async fn what_is_not_udp_or_failed_is_left_alone() {
     let dns = || Some(Arc::new(port(&[DNS], &["10.244.1.3:53"])));
     for protocol in [Protocol::Tcp, Protocol::Sctp] {
         let key = key("dns", protocol, Family::V4);
-        world.apply_ports(false, HashMap::from([(key, dns())])).await;
+        world.apply_ports(false, [(key, dns())]).await;
     }
     let udp = key("dns", Protocol::Udp, Family::V4);
     world.failed.insert(udp.clone(), BackendError::new("write", "as told"));
-    world.apply_ports(false, HashMap::from([(udp.clone(), dns())])).await;
+    world.apply_ports(false, [(udp.clone(), dns())]).await;
     assert_eq!((world.fake.left(), world.fake.questions()), (flows, 0));
-    world.apply_ports(false, HashMap::from([(udp, dns())])).await;
+    world.apply_ports(false, [(udp, dns())]).await;
     assert_eq!(world.fake.left(), []);
 }
 
@@ -369,7 +369,7 @@ async fn reconcile_in_the_kernel() {
     let mut reconciler = Reconciler::new();
     let mut delta = Delta::default();
     delta.complete = true;
-    delta.service_ports = HashMap::from([
+    delta.service_ports.extend([
         (key("dns", Protocol::Udp, Family::V4), Some(Arc::new(port(&[DNS], &["10.244.1.3:53"])))),
         (key("dns", Protocol::Udp, Family::V6), Some(Arc::new(port(&[dns6], &["[fd00::3]:53"])))),
     ]);

@@ -25,11 +25,11 @@ pub struct Cluster {
     node_name: Arc<str>,
     sources: Vec<Source>,
     /// Boxed, because a table that grows moves what is in it.
-    services: Store<ObjectName, Box<Service>>,
-    slices: Store<ObjectName, Arc<EndpointSlice>>,
-    nodes: Store<Arc<str>, Node>,
-    service_cidrs: Store<Arc<str>, ServiceCidr>,
-    host_addresses: Store<HostAddress, ()>,
+    services: Store<Box<Service>>,
+    slices: Store<Arc<EndpointSlice>>,
+    nodes: Store<Node>,
+    service_cidrs: Store<ServiceCidr>,
+    host_addresses: Store<HostAddress>,
     slices_by_service: SlicesByService,
     /// Sorted, so that of two interfaces with one address always the same is named.
     interfaces: HashMap<IpAddr, BTreeSet<Arc<str>>>,
@@ -38,7 +38,7 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Source {
     name: SourceName,
-    pass: u64,
+    pass: u32,
     synced: Option<Completeness>,
 }
 
@@ -70,11 +70,11 @@ impl Cluster {
     ) -> Vec<ModelWarning> {
         let pass = self.pass(source);
         match update {
-            Update::Reset => self.sources[pass.source].pass += 1,
+            Update::Reset => self.sources[pass.source as usize].pass += 1,
             Update::Upsert(object) => return self.upsert(pass, object, dirty),
             Update::Remove(id) => self.remove(pass.source, &id, dirty),
             Update::Synced(completeness) => {
-                let synced = &mut self.sources[pass.source].synced;
+                let synced = &mut self.sources[pass.source as usize].synced;
                 // What a partial list does not name may be in the part that could not be read. As
                 // it removes nothing, what was complete before stays so.
                 if completeness == Completeness::Complete {
@@ -102,7 +102,7 @@ impl Cluster {
 
     /// All Services, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.iter().map(|(_, service)| &**service)
+        self.services.iter().map(|service| &**service)
     }
 
     /// The EndpointSlices of a Service, by name. They may be there before the Service is.
@@ -125,7 +125,7 @@ impl Cluster {
 
     /// The ServiceCIDRs, in no order.
     pub fn service_cidrs(&self) -> impl Iterator<Item = &ServiceCidr> {
-        self.service_cidrs.iter().map(|(_, cidr)| cidr)
+        self.service_cidrs.iter()
     }
 
     /// The addresses of this host's interfaces, in no order.
@@ -144,14 +144,14 @@ impl Cluster {
             self.sources.push(Source { name: source.clone(), pass: 0, synced: None });
             self.sources.len() - 1
         });
-        Pass { source: index, number: self.sources[index].pass }
+        Pass { source: index as u32, number: self.sources[index].pass }
     }
 
     fn upsert(&mut self, pass: Pass, object: Object, dirty: &mut Dirty) -> Vec<ModelWarning> {
         match object {
             Object::Service(service) => {
                 let name = service.name.clone();
-                let upserted = self.services.upsert(pass, name.clone(), Box::new(service));
+                let upserted = self.services.upsert(pass, Box::new(service));
                 let id = || ObjectId::Service(name.clone());
                 let warnings = self.clash(pass, &upserted, id);
                 if let Upserted::Visible(_) = upserted {
@@ -163,12 +163,12 @@ impl Cluster {
             Object::Node(node) => self.upsert_node(pass, node, dirty),
             Object::ServiceCidr(cidr) => {
                 let name = Arc::clone(&cidr.name);
-                let upserted = self.service_cidrs.upsert(pass, Arc::clone(&name), cidr);
+                let upserted = self.service_cidrs.upsert(pass, cidr);
                 dirty.node |= matches!(upserted, Upserted::Visible(_));
                 self.clash(pass, &upserted, || ObjectId::ServiceCidr(name))
             }
             Object::HostAddress(address) => {
-                let upserted = self.host_addresses.upsert(pass, address.clone(), ());
+                let upserted = self.host_addresses.upsert(pass, address.clone());
                 if let Upserted::Visible(_) = upserted {
                     self.host_address_changed(&address, dirty);
                 }
@@ -183,7 +183,7 @@ impl Cluster {
         slice: Arc<EndpointSlice>,
         dirty: &mut Dirty,
     ) -> Vec<ModelWarning> {
-        let upserted = self.slices.upsert(pass, slice.name.clone(), Arc::clone(&slice));
+        let upserted = self.slices.upsert(pass, Arc::clone(&slice));
         let mut warnings =
             self.clash(pass, &upserted, || ObjectId::EndpointSlice(slice.name.clone()));
         if let Upserted::Visible(old) = upserted {
@@ -200,7 +200,7 @@ impl Cluster {
             return Vec::new();
         }
         let name = Arc::clone(&node.name);
-        let upserted = self.nodes.upsert(pass, Arc::clone(&name), node);
+        let upserted = self.nodes.upsert(pass, node);
         let warnings = self.clash(pass, &upserted, || ObjectId::Node(name));
         if let Upserted::Visible(old) = upserted {
             self.node_changed(old.as_ref(), dirty);
@@ -208,7 +208,7 @@ impl Cluster {
         warnings
     }
 
-    fn remove(&mut self, source: usize, id: &ObjectId, dirty: &mut Dirty) {
+    fn remove(&mut self, source: u32, id: &ObjectId, dirty: &mut Dirty) {
         match id {
             ObjectId::Service(name) => {
                 if self.services.remove(source, name).is_some() {
@@ -306,8 +306,8 @@ impl Cluster {
         let Upserted::Waits { owner, fresh: true } = *upserted else { return Vec::new() };
         vec![ModelWarning::Clash {
             object: object(),
-            used: self.sources[owner].name.clone(),
-            ignored: self.sources[pass.source].name.clone(),
+            used: self.sources[owner as usize].name.clone(),
+            ignored: self.sources[pass.source as usize].name.clone(),
         }]
     }
 }

@@ -5,12 +5,16 @@ mod tests;
 
 use std::{
     collections::{HashMap, HashSet, hash_map},
+    hash::BuildHasher as _,
     net::IpAddr,
     sync::Arc,
 };
 
 use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+use indexmap::IndexMap;
 use ipnet::IpNet;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     Delta, Frontend, HealthCheck, NodePortAddresses, NodeState, ServicePort, ServicePortKey,
@@ -39,10 +43,12 @@ pub struct PlanOptions {
 #[derive(Debug)]
 pub struct Planner {
     options: PlanOptions,
-    services: HashMap<ObjectName, PlannedService, RandomState>,
+    /// By name. Boxed, because the empty places of a table cost as much as the full ones.
+    services: HashTable<Box<PlannedService>>,
+    hasher: RandomState,
     owners: Owners,
     /// The active ClusterIPs, and whose they are.
-    cluster_ips: HashMap<IpAddr, Vec<ObjectName>, RandomState>,
+    cluster_ips: HashMap<IpAddr, SmallVec<[ObjectName; 1]>, RandomState>,
     /// `None` until planned for the first time.
     node: Option<Arc<NodeState>>,
     /// Overlaps of CIDRs that were told and still stand.
@@ -51,13 +57,28 @@ pub struct Planner {
     health_changes: HashMap<ObjectName, Option<HealthCheck>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PlannedService {
+    name: ObjectName,
     cluster_ips: ClusterIps,
-    ports: Vec<PlannedPort>,
+    /// Most Services have one, in one family.
+    ports: SmallVec<[PlannedPort; 1]>,
     health: Option<HealthCheck>,
     /// What was said about the Service and still stands.
-    warnings: Vec<Warning>,
+    warnings: Box<[Warning]>,
+}
+
+impl PlannedService {
+    /// A Service of which nothing is planned.
+    fn new(name: ObjectName) -> Self {
+        Self {
+            name,
+            cluster_ips: ClusterIps::default(),
+            ports: SmallVec::new(),
+            health: None,
+            warnings: Box::default(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -65,7 +86,7 @@ struct PlannedPort {
     claimant: Arc<Claimant>,
     state: Arc<ServicePort>,
     /// The frontends that it wants and that others own, sorted.
-    lost: Vec<Frontend>,
+    lost: Box<[Frontend]>,
 }
 
 impl PlannedPort {
@@ -95,7 +116,8 @@ impl Planner {
     pub fn new(options: PlanOptions) -> Self {
         Self {
             options,
-            services: HashMap::default(),
+            services: HashTable::new(),
+            hasher: RandomState::default(),
             owners: Owners::default(),
             cluster_ips: HashMap::default(),
             node: None,
@@ -129,8 +151,9 @@ impl Planner {
     /// The whole desired state, as the Delta from nothing.
     #[must_use]
     pub fn full(&self) -> Delta {
-        let mut service_ports = HashMap::with_capacity(self.services.len());
-        for port in self.services.values().flat_map(|service| &service.ports) {
+        let mut service_ports =
+            IndexMap::with_capacity_and_hasher(self.services.len(), RandomState::default());
+        for port in self.services.iter().flat_map(|service| &service.ports) {
             service_ports.insert(port.key().clone(), Some(Arc::clone(&port.state)));
         }
         Delta {
@@ -144,7 +167,8 @@ impl Planner {
     /// The desired state of one ServicePort.
     #[must_use]
     pub fn service_port(&self, key: &ServicePortKey) -> Option<&Arc<ServicePort>> {
-        let service = self.services.get(&key.service)?;
+        let hash = self.hasher.hash_one(&key.service);
+        let service = self.services.find(hash, |service| service.name == key.service)?;
         service.ports.iter().find(|port| port.key() == key).map(|port| &port.state)
     }
 
@@ -188,9 +212,10 @@ impl Planner {
 
     /// Growing step by step costs a third of a first plan.
     fn reserve(&mut self, services: usize, delta: &mut Delta) {
-        delta.service_ports.reserve(services);
+        delta.service_ports.reserve_exact(services);
         if self.services.is_empty() {
-            self.services.reserve(services);
+            let hasher = &self.hasher;
+            self.services.reserve(services, |service| hasher.hash_one(&service.name));
             self.owners.reserve(services);
             self.cluster_ips.reserve(services);
             delta.cluster_ips.reserve(services);
@@ -199,10 +224,14 @@ impl Planner {
 
     fn plan_service(&mut self, cluster: &Cluster, name: ObjectName, round: &mut Round) {
         let draft = draft::draft(cluster, &name);
-        let old = self.services.remove(&name).unwrap_or_default();
+        let hash = self.hasher.hash_one(&name);
+        let old = match self.services.find_entry(hash, |service| service.name == name) {
+            Ok(found) => *found.remove().0,
+            Err(_) => PlannedService::new(name.clone()),
+        };
         self.plan_cluster_ips(&name, old.cluster_ips, draft.cluster_ips, &mut round.delta);
         let mut old_ports: Vec<_> = old.ports.into_iter().map(Some).collect();
-        let mut ports = Vec::with_capacity(draft.ports.len());
+        let mut ports = SmallVec::with_capacity(draft.ports.len());
         for (place, draft) in draft.ports.into_iter().enumerate() {
             let old = take_port(&mut old_ports, place, &draft.key);
             ports.push(self.plan_port(draft, old, round));
@@ -219,13 +248,16 @@ impl Planner {
         let untold = draft.warnings.iter().filter(|warning| !old.warnings.contains(warning));
         round.warnings.extend(untold.cloned());
         if !ports.is_empty() || draft.cluster_ips != ClusterIps::default() {
-            let planned = PlannedService {
+            let service = PlannedService {
+                name,
                 cluster_ips: draft.cluster_ips,
                 ports,
                 health: draft.health,
-                warnings: draft.warnings,
+                warnings: draft.warnings.into(),
             };
-            self.services.insert(name, planned);
+            let hasher = &self.hasher;
+            self.services
+                .insert_unique(hash, Box::new(service), |service| hasher.hash_one(&service.name));
         }
     }
 
@@ -238,7 +270,7 @@ impl Planner {
     ) {
         for address in old.into_iter().flatten().filter(|address| !new.contains(&Some(*address))) {
             let Some(services) = self.cluster_ips.get_mut(&address) else { continue };
-            services.retain(|service| service != name);
+            services.retain(|service| *service != *name);
             if services.is_empty() {
                 self.cluster_ips.remove(&address);
                 delta.cluster_ips.insert(address, false);
@@ -248,7 +280,7 @@ impl Planner {
             match self.cluster_ips.entry(address) {
                 hash_map::Entry::Occupied(mut services) => services.get_mut().push(name.clone()),
                 hash_map::Entry::Vacant(vacant) => {
-                    vacant.insert(vec![name.clone()]);
+                    vacant.insert(smallvec![name.clone()]);
                     // One that another Service gave up in this round was active all the time.
                     if delta.cluster_ips.remove(&address).is_none() {
                         delta.cluster_ips.insert(address, true);
@@ -306,14 +338,16 @@ impl Planner {
 
     /// Settles anew which frontends a ServicePort gets, after an owner changed.
     fn settle_again(&mut self, key: &ServicePortKey, round: &mut Round) {
-        let Some(service) = self.services.get_mut(&key.service) else { return };
+        let hash = self.hasher.hash_one(&key.service);
+        let found = self.services.find_mut(hash, |service| service.name == key.service);
+        let Some(service) = found else { return };
         let Some(port) = service.ports.iter_mut().find(|port| port.key() == key) else { return };
         let mut claims: Vec<Frontend> = port.claims().cloned().collect();
         claims.sort_unstable();
         let is_owner =
             |frontend: &Frontend| self.owners.is_owner(Slot::of(frontend, key), &port.claimant);
-        let (owned, lost) = claims.into_iter().partition(is_owner);
-        port.lost = lost;
+        let (owned, lost): (Vec<_>, Vec<_>) = claims.into_iter().partition(is_owner);
+        port.lost = lost.into();
         if port.state.frontends != owned {
             let state = ServicePort { frontends: owned, ..(*port.state).clone() };
             port.state = round.publish(key, state);

@@ -54,7 +54,9 @@ impl WireSlice {
                 }
             }
         }
-        slice.ports = self.ports.into_iter().filter_map(WirePort::into_model).collect();
+        // Collecting in place would keep the room of the larger wire type.
+        slice.ports.reserve_exact(self.ports.len());
+        slice.ports.extend(self.ports.into_iter().filter_map(WirePort::into_model));
         Ok(Parsed::Object { object: Object::EndpointSlice(slice), warnings })
     }
 }

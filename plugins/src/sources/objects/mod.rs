@@ -10,6 +10,7 @@ mod error;
 mod kind;
 mod meta;
 mod name;
+mod names;
 mod node;
 mod parse;
 mod port;
@@ -18,6 +19,7 @@ mod service_cidr;
 
 pub use error::{Fault, ObjectError, ObjectWarning};
 pub use kind::{ObjectKind, TypeMeta};
+pub use names::Names;
 pub use parse::{Parsed, parse};
 
 #[cfg(test)]

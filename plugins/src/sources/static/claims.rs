@@ -5,7 +5,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    num::NonZeroU64,
     path::PathBuf,
+    sync::Arc,
 };
 
 use shunt_core::{
@@ -28,7 +30,8 @@ pub(super) struct Claims {
 /// What one file held when it was last read.
 #[derive(Debug, Default)]
 struct Contents {
-    objects: HashSet<ObjectId>,
+    /// Each once, in no order.
+    objects: Box<[ObjectId]>,
     /// Whether something in it could not be read.
     is_broken: bool,
     /// Whether the file was seen to be gone a moment ago.
@@ -38,9 +41,9 @@ struct Contents {
 /// The version of an object that was sent.
 #[derive(Debug)]
 struct Used {
-    file: FileKey,
+    file: Arc<FileKey>,
     /// `None` after the file that held it has gone and another one took over, until that is read.
-    fingerprint: Option<u64>,
+    fingerprint: Option<NonZeroU64>,
 }
 
 /// What follows from what was read.
@@ -48,7 +51,7 @@ struct Used {
 pub(super) struct Outcome {
     /// What changed: an object, or `None` for one that is gone. A later change of an object takes
     /// the place of an earlier one, so an object that moves between files is never removed.
-    pub(super) changes: BTreeMap<ObjectId, Option<Object>>,
+    pub(super) changes: BTreeMap<ObjectId, Option<Box<Object>>>,
     /// What an operator has to mend.
     pub(super) problems: Vec<Problem>,
     /// What was left out of objects that changed.
@@ -61,7 +64,7 @@ impl Outcome {
     /// The changes as updates.
     pub(super) fn into_updates(self) -> impl Iterator<Item = Update> {
         self.changes.into_iter().map(|(id, object)| match object {
-            Some(object) => Update::Upsert(object),
+            Some(object) => Update::Upsert(*object),
             None => Update::Remove(id),
         })
     }
@@ -72,27 +75,29 @@ impl Claims {
     pub(super) fn take(&mut self, file: &FileKey, reading: Reading, outcome: &mut Outcome) {
         let mut contents =
             Contents { is_broken: !reading.errors.is_empty(), ..Contents::default() };
-        contents.objects.reserve(reading.objects.len());
+        let mut objects = HashSet::with_capacity(reading.objects.len());
+        let key = Arc::new(file.clone());
         for cause in reading.errors {
             outcome.problems.push(Problem::Object { file: file.to_path_buf(), cause });
         }
         for (object, warnings) in reading.objects {
             let id = object.id();
-            if !contents.objects.insert(id.clone()) {
+            if !objects.insert(id.clone()) {
                 let (used, other) = (file.to_path_buf(), file.to_path_buf());
                 outcome.problems.push(Problem::Twice { id, used, other });
                 continue;
             }
-            self.claim(file, id, object, warnings, outcome);
+            self.claim(&key, id, object, warnings, outcome);
         }
         let before = self.files.remove(file).unwrap_or_default();
         if contents.is_broken {
-            contents.objects.extend(before.objects);
+            objects.extend(before.objects);
         } else {
-            for id in before.objects.difference(&contents.objects) {
+            for id in before.objects.iter().filter(|id| !objects.contains(id)) {
                 self.release(file, id, outcome);
             }
         }
+        contents.objects = objects.into_iter().collect();
         self.files.insert(file.clone(), contents);
     }
 
@@ -138,33 +143,33 @@ impl Claims {
 
     fn claim(
         &mut self,
-        file: &FileKey,
+        file: &Arc<FileKey>,
         id: ObjectId,
-        object: Object,
+        object: Box<Object>,
         warnings: Vec<ObjectWarning>,
         outcome: &mut Outcome,
     ) {
         let fingerprint = Some(fingerprint(&object));
         let Some(used) = self.used.get_mut(&id) else {
-            self.used.insert(id.clone(), Used { file: file.clone(), fingerprint });
+            self.used.insert(id.clone(), Used { file: Arc::clone(file), fingerprint });
             outcome.warnings.extend(warnings);
             outcome.changes.insert(id, Some(object));
             return;
         };
         if self.files.get(&used.file).is_some_and(|contents| contents.is_departing) {
-            used.file = file.clone();
+            used.file = Arc::clone(file);
         }
         if used.file != *file {
             let files = self.contested.entry(id.clone()).or_default();
-            files.insert(used.file.clone());
-            if files.insert(file.clone()) {
-                let [first, other] = sorted(used.file.clone(), file.clone());
+            files.insert(FileKey::clone(&used.file));
+            if files.insert(FileKey::clone(file)) {
+                let [first, other] = sorted(&used.file, file);
                 outcome.problems.push(Problem::Twice { id: id.clone(), used: first, other });
             }
             if used.file < *file {
                 return;
             }
-            used.file = file.clone();
+            used.file = Arc::clone(file);
         }
         if used.fingerprint != fingerprint {
             used.fingerprint = fingerprint;
@@ -182,11 +187,11 @@ impl Claims {
                 self.contested.remove(id);
             }
         }
-        let Some(used) = self.used.get_mut(id).filter(|used| used.file == *file) else { return };
+        let Some(used) = self.used.get_mut(id).filter(|used| *used.file == *file) else { return };
         match heir {
             // The version that is served stays until the heir has been read.
             Some(heir) => {
-                *used = Used { file: heir.clone(), fingerprint: None };
+                *used = Used { file: Arc::new(heir.clone()), fingerprint: None };
                 outcome.wanted.insert(heir);
             }
             None => {
@@ -197,12 +202,13 @@ impl Claims {
     }
 }
 
-fn sorted(one: FileKey, two: FileKey) -> [PathBuf; 2] {
+fn sorted(one: &FileKey, two: &FileKey) -> [PathBuf; 2] {
     let (first, other) = if one < two { (one, two) } else { (two, one) };
     [first.to_path_buf(), other.to_path_buf()]
 }
 
 /// 64 bits of the object. That two versions of one object have the same is once in 2^64 changes.
-fn fingerprint(object: &Object) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(object)
+fn fingerprint(object: &Object) -> NonZeroU64 {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(object);
+    NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN)
 }

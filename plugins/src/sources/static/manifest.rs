@@ -10,17 +10,18 @@ use serde_json::{Map, Value, value::RawValue};
 use shunt_core::source::Object;
 
 use super::error::ReadError;
-use crate::sources::objects::{ObjectError, ObjectWarning, Parsed, TypeMeta, parse};
+use crate::sources::objects::{Names, ObjectError, ObjectWarning, Parsed, TypeMeta, parse};
 
 /// What a file holds.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// Objects to use, in the order of the file, with what is left out of them.
-    pub(super) objects: Vec<(Object, Vec<ObjectWarning>)>,
+    pub(super) objects: Vec<(Box<Object>, Vec<ObjectWarning>)>,
     /// Objects that failed. With one of these it is not known what the file wants to be gone.
     pub(super) errors: Vec<ObjectError>,
     /// Kinds that do not matter, as text, to be told once.
     pub(super) unknown: BTreeSet<String>,
+    names: Names,
 }
 
 impl Reading {
@@ -86,7 +87,7 @@ impl Reading {
         let expected = list.element();
         for item in items {
             match item.into() {
-                Element::Parsed(parsed) => self.take(parsed),
+                Element::Parsed(parsed) => self.take(*parsed),
                 Element::Untyped(value) => self.take(parse(&value, expected.as_ref())),
             }
         }
@@ -95,7 +96,10 @@ impl Reading {
 
     fn take(&mut self, parsed: Result<Parsed, ObjectError>) {
         match parsed {
-            Ok(Parsed::Object { object, warnings }) => self.objects.push((object, warnings)),
+            Ok(Parsed::Object { mut object, warnings }) => {
+                self.names.share(&mut object);
+                self.objects.push((Box::new(object), warnings));
+            }
             Ok(Parsed::Ignored { id, why }) => tracing::debug!(%id, why, "an object is ignored"),
             Ok(Parsed::Unknown(type_meta)) => {
                 self.unknown.insert(type_meta.to_string());
@@ -164,7 +168,8 @@ impl<'de, E: Deserialize<'de>> de::Visitor<'de> for DocumentVisitor<E> {
 
 /// One element of a list.
 enum Element {
-    Parsed(Result<Parsed, ObjectError>),
+    /// Boxed, because a long list of these grows by moving them.
+    Parsed(Box<Result<Parsed, ObjectError>>),
     /// It does not say its kind; perhaps the list does, further on.
     Untyped(Value),
 }
@@ -175,7 +180,7 @@ impl Element {
             Err(ObjectError::Untyped { .. }) => {
                 Self::Untyped(Value::deserialize(document).unwrap_or_default())
             }
-            parsed => Self::Parsed(parsed),
+            parsed => Self::Parsed(Box::new(parsed)),
         }
     }
 }
