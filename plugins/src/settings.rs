@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
+use ipnet::IpNet;
+
 /// Settings for every plug-in; each reads its own.
 ///
 /// They are plain values, so that a plug-in which is compiled out takes no type with it.
@@ -19,6 +21,14 @@ pub struct Settings {
     /// Sizes of kernel tables that differ from their default, by the table's name in lower case:
     /// `frontends4`, `endpoints`.
     pub table_sizes: BTreeMap<String, u32>,
+    /// Whether everything that dials a ClusterIP through the packet path is masqueraded.
+    pub masquerade_all: bool,
+    /// The bit of the packet mark that asks for masquerading; at most 31.
+    pub masquerade_bit: u8,
+    /// How the packet path recognises a local pod.
+    pub detect_local: DetectLocal,
+    /// How many clients the packet path remembers for affinity, in each family.
+    pub affinity_size: u32,
     /// For plug-ins of others.
     pub extra: BTreeMap<String, String>,
 }
@@ -33,7 +43,28 @@ impl Settings {
             cgroup: None,
             pin_path: PathBuf::from("/sys/fs/bpf/shunt"),
             table_sizes: BTreeMap::new(),
+            masquerade_all: false,
+            masquerade_bit: 14,
+            detect_local: DetectLocal::None,
+            affinity_size: 262_144,
             extra: BTreeMap::new(),
         }
     }
+}
+
+/// How the packet path recognises a local pod: kube-proxy's `detectLocalMode`, with what it needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DetectLocal {
+    /// Not at all.
+    #[default]
+    None,
+    /// `ClusterCIDR`: by its address; a family without a CIDR has no detector.
+    ClusterCidr(Vec<IpNet>),
+    /// `NodeCIDR`: by its address, which lies in a pod CIDR of the Node.
+    NodeCidr,
+    /// `BridgeInterface`: by the bridge that its packets come in through.
+    BridgeInterface(String),
+    /// `InterfaceNamePrefix`: by how the name of the interface begins that its packets come in
+    /// through.
+    InterfaceNamePrefix(String),
 }

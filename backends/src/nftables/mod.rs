@@ -11,6 +11,9 @@ mod backend;
 mod cleanup;
 mod data;
 mod dump;
+mod explain;
+#[cfg(test)]
+mod fake;
 mod grace;
 mod inspect;
 mod lists;
@@ -21,10 +24,13 @@ mod render;
 mod ruleset;
 mod running;
 mod state;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod wire;
 
 pub use self::{
     backend::NftablesBackend,
+    explain::explain,
     options::{Detector, NftablesOptions},
 };
