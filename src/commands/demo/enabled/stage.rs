@@ -25,8 +25,8 @@ use super::{
     prepare, tell,
 };
 
-/// How long the agent may take for anything; it takes some milliseconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the agent may take for anything; it takes some milliseconds on a machine at rest.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that the acts play with. Dropped in this order: the agent, then its world.
 pub(super) struct Stage {
