@@ -41,7 +41,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Show what the kernel has: Services, endpoints or the rules for packets.
     Get(GetArgs),
-    /// Try every facility of the kernel that Shunt uses; exit status 1 if it cannot work here.
+    /// Try every facility of the kernel that Shunt uses; exit status 1 if connect() cannot be balanced.
     Doctor,
     /// Show what the programs decide, as they decide it, until SIGINT.
     Events(EventsArgs),

@@ -22,10 +22,22 @@ pub(crate) struct PacketArgs {
     #[arg(long, value_name = "MODE", default_value = "ClusterCIDR", hide_possible_values = true)]
     pub(crate) detect_local_mode: DetectLocal,
     /// The bridge of the pods, for --detect-local-mode=BridgeInterface.
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true,
+        hide_short_help = true
+    )]
     pub(crate) pod_bridge_interface: String,
     /// How the names of pods' interfaces begin, for --detect-local-mode=InterfaceNamePrefix.
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true,
+        hide_short_help = true
+    )]
     pub(crate) pod_interface_name_prefix: String,
     /// Masquerade everything sent to a ClusterIP.
     #[arg(
@@ -44,7 +56,8 @@ pub(crate) struct PacketArgs {
         long,
         value_name = "BIT",
         default_value_t = PacketSettings::MASQUERADE_BIT,
-        value_parser = clap::value_parser!(u8).range(0..=31)
+        value_parser = clap::value_parser!(u8).range(0..=31),
+        hide_short_help = true
     )]
     pub(crate) masquerade_bit: u8,
     /// Connections that the kernel can track, for each CPU; 0 leaves the number alone.

@@ -14,7 +14,7 @@ use nlink::netlink::{
 };
 use serde_json::Value;
 use shunt_harness::{
-    probe::Socket,
+    probe::{Socket, Transport},
     until,
     world::{Pod, World},
 };
@@ -100,6 +100,19 @@ fn tables(world: &World) -> Vec<String> {
     })
 }
 
+/// Waits until both dataplanes serve, and in the same way.
+fn both_serve(world: &World) {
+    until("both dataplanes to serve", PATIENCE, || {
+        let services = printed(&on(world, &["get", "services", "-o", "json"]));
+        let services: Value = serde_json::from_str(&services).unwrap();
+        let both = serde_json::json!(["connect", "nftables"]);
+        let services = services.as_array().unwrap();
+        let is_both = |service: &Value| service["dataplanes"] == both;
+        (!services.is_empty() && services.iter().all(is_both)).then_some(())
+    })
+    .unwrap();
+}
+
 /// The source that an endpoint sees when a pod dials.
 fn source(pod: &Pod, to: SocketAddr) -> SocketAddr {
     pod.visit(Socket::tcp4(), to).unwrap().said.source
@@ -132,13 +145,11 @@ fn auto_balances_at_connect_and_serves_the_rest_by_packets() {
     let Some(world) = world() else { return };
     serve(&world, &["echo-2"]);
     let agent = Agent::start_mode(&world, "auto");
+    both_serve(&world);
     reaches(&world, &["echo-2"]);
     let outside = world.outside().unwrap();
     reaches_from(outside, SERVICE.parse().unwrap(), &["echo-2"]);
 
-    let services = printed(&on(&world, &["get", "services", "-o", "json"]));
-    let services: Value = serde_json::from_str(&services).unwrap();
-    assert_eq!(services[0]["dataplanes"], serde_json::json!(["connect", "nftables"]), "{services}");
     let endpoints = printed(&on(&world, &["get", "endpoints"]));
     assert!(endpoints.contains("connect,nftables"), "{endpoints}");
     let rules = printed(&on(&world, &["get", "rules"]));
@@ -161,6 +172,7 @@ fn a_table_that_someone_deletes_comes_back_while_connections_go_on() {
     let Some(world) = world() else { return };
     serve(&world, &["echo-1"]);
     let agent = Agent::start_mode(&world, "auto");
+    both_serve(&world);
     reaches(&world, &["echo-1"]);
     let (outside, to) = (world.outside().unwrap(), SERVICE.parse().unwrap());
     reaches_from(outside, to, &["echo-1"]);
@@ -184,15 +196,17 @@ fn links_that_are_lost_leave_everything_to_the_packet_path_and_come_back() {
         Command::new(env!("CARGO_BIN_EXE_shunt")),
         &["--mode", "auto", "--masquerade-all", "--iptables-sync-period", "1s"],
     );
-    reaches(&world, &["echo-2"]);
+    both_serve(&world);
     let (client, to) = (world.pod("client").unwrap(), SERVICE.parse().unwrap());
-    let unmasqueraded = || source(client, to).ip() == client.address4();
-    until("connect-time balancing", PATIENCE, || unmasqueraded().then_some(())).unwrap();
+    // What the packet path serves is masqueraded here, so that it can be told from the other.
+    assert_eq!(source(client, to).ip(), client.address4());
     nix::mount::umount2(&world.bpffs(), nix::mount::MntFlags::MNT_DETACH).unwrap();
-    agent.says("connect");
+    agent.says("IPv4 is degraded: connect in trouble, the rest serves");
     for _ in 0..200 {
         assert_eq!(client.visit(Socket::tcp4(), to).unwrap().said.server, "echo-2");
     }
+    agent.says("IPv4 is healthy again");
+    assert_eq!(source(client, to).ip(), client.address4());
     assert!(agent.end(Signal::SIGTERM).success());
 }
 
@@ -219,8 +233,8 @@ fn without_cgroup_bpf_auto_says_why_in_one_line_and_serves_everything() {
 fn a_second_agent_of_the_packet_path_is_refused_and_told_of_the_first() {
     let Some(world) = world() else { return };
     serve(&world, &["echo-1"]);
-    let first = Agent::start_mode(&world, "nftables");
-    reaches(&world, &["echo-1"]);
+    let first = Agent::start_mode(&world, "auto");
+    both_serve(&world);
     let folder = crate::running::manifests(&world);
     let folder = folder.to_str().unwrap();
     for mode in ["nftables", "auto"] {
@@ -253,6 +267,78 @@ fn a_load_balancer_outside_asks_the_node_and_follows_its_answer() {
     balance(&world, &["echo-2"]);
     let answer = asks("503 ");
     assert!(answer.contains("x-load-balancing-endpoint-weight: 0"), "{answer}");
+    assert!(agent.end(Signal::SIGTERM).success());
+}
+
+/// Writes Service `shop/dns` over UDP, served by some pods.
+fn name(world: &World, pods: &[&str]) {
+    let endpoint =
+        |name: &&str| format!("- {{addresses: [{}]}}\n", world.pod(name).unwrap().address4());
+    put(
+        world,
+        "dns.yaml",
+        &format!(
+            "\
+apiVersion: v1
+kind: Service
+metadata: {{name: dns, namespace: shop}}
+spec:
+  clusterIP: 10.96.0.53
+  clusterIPs: [10.96.0.53]
+  ports: [{{name: dns, protocol: UDP, port: 53}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: dns-1
+  namespace: shop
+  labels: {{kubernetes.io/service-name: dns}}
+addressType: IPv4
+ports: [{{name: dns, protocol: UDP, port: 8053}}]
+endpoints:
+{}",
+            pods.iter().map(endpoint).collect::<String>()
+        ),
+    );
+}
+
+#[test]
+fn a_udp_client_that_goes_on_sending_reaches_what_serves_now() {
+    let Some(world) = world() else { return };
+    for pod in ["echo-1", "echo-2"].map(|name| world.pod(name).unwrap()) {
+        pod.serve(Transport::Udp, &[SocketAddr::new(pod.address4().into(), 8053)]).unwrap();
+    }
+    name(&world, &["echo-1"]);
+    let mut agent = Agent::start_mode(&world, "nftables");
+    let to: SocketAddr = "10.96.0.53:53".parse().unwrap();
+    let outside = world.outside().unwrap();
+    until("the Service to be served", PATIENCE, || outside.visit(Socket::udp4(), to).ok()).unwrap();
+
+    // One socket, one source port, and so one flow to the kernel.
+    let socket = outside.open(Socket::udp4()).unwrap();
+    let reaches = |server: &str| {
+        until(&format!("the socket to reach {server}"), PATIENCE, || {
+            socket.ask(to).ok().filter(|received| received.said.server == server)
+        })
+        .unwrap();
+    };
+    reaches("echo-1");
+    name(&world, &["echo-2"]);
+    reaches("echo-2");
+    // What serves goes on serving, also over a restart of the agent.
+    let from = socket.local_name().unwrap();
+    name(&world, &["echo-1", "echo-2"]);
+    assert!(agent.end(Signal::SIGTERM).success());
+    agent = Agent::start_mode(&world, "nftables");
+    until("the new agent to take over", PATIENCE, || {
+        let endpoints = printed(&on(&world, &["get", "endpoints", "dns"]));
+        endpoints.contains(&world.pod("echo-1").unwrap().address4().to_string()).then_some(())
+    })
+    .unwrap();
+    for _ in 0..50 {
+        assert_eq!(socket.ask(to).unwrap().said.server, "echo-2");
+    }
+    assert_eq!(socket.local_name().unwrap(), from);
     assert!(agent.end(Signal::SIGTERM).success());
 }
 

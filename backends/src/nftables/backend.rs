@@ -99,7 +99,7 @@ impl LbBackend for NftablesBackend {
             verdict.problems.push(problem);
         }
         let mut running = started.running.lock().await;
-        if started.watch.take_doubt() {
+        if started.watch.take_doubt() || running.is_lost() {
             running.verify(&mut verdict).await;
         }
         drop(running);

@@ -73,7 +73,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_are_there_once(old: std::collections::HashSet<u8>, wanted: std::collections::HashSet<u8>) {
+        fn all_are_there_once(old: HashSet<u8>, wanted: HashSet<u8>) {
             let old: Vec<u8> = old.into_iter().collect();
             let wanted: Vec<u8> = wanted.into_iter().collect();
             let arranged = arrange(&endpoints(&old), endpoints(&wanted).into_iter());

@@ -13,6 +13,9 @@ mod cleanup;
 pub mod conntrack;
 mod data;
 mod dump;
+mod explain;
+#[cfg(test)]
+mod fake;
 mod grace;
 mod inspect;
 mod lists;
@@ -24,11 +27,14 @@ mod render;
 mod ruleset;
 mod running;
 mod state;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod wire;
 
 pub use self::{
     backend::NftablesBackend,
     beside::kube_proxy,
+    explain::explain,
     options::{Detector, NftablesOptions},
 };

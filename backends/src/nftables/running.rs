@@ -60,7 +60,9 @@ impl Running {
         }
         for served in &mut self.families {
             let table = self.options.table_name(served.family);
-            if let Err(cause) = served.apply(&*self.kernel, delta).await {
+            let result = served.apply(&*self.kernel, delta).await;
+            served.table.meter();
+            if let Err(cause) = result {
                 let error = BackendError::new(format!("write table {table}"), cause);
                 report.error.get_or_insert(error);
             }
@@ -98,15 +100,19 @@ impl Running {
             let batches = std::mem::take(&mut sweep.batches);
             match write(&*self.kernel, *family, &batches).await {
                 Ok(()) => served.table.swept(sweep),
-                Err(Failure { error, is_whole: true }) => {
-                    tracing::warn!(%error, "leftovers stay in the table for now");
-                }
-                Err(Failure { error, is_whole: false }) => {
-                    tracing::warn!(%error, "the table is read again at the next change");
+                // Someone may have deleted a leftover before us.
+                Err(failure) => {
+                    let error = failure.error;
+                    tracing::warn!(%error, "leftovers stay until the table is read again");
                     served.is_known = false;
                 }
             }
         }
+    }
+
+    /// Whether a write was cut short, so that nobody knows what the kernel has.
+    pub(super) fn is_lost(&self) -> bool {
+        self.families.iter().any(|served| !served.is_known)
     }
 
     /// Compares the tables with what is desired, and writes the difference.

@@ -42,6 +42,8 @@ pub(super) struct Table {
     chains: HashMap<Chain, Uses>,
     /// What nothing leads to any more, but packets on their way may still read.
     limbo: HashMap<ElementKey, (Data, u64)>,
+    /// Whether a complete Delta has been written: what it did not name is gone.
+    is_whole: bool,
     /// The number of the last Delta.
     age: u64,
     next_id: u32,
@@ -91,6 +93,7 @@ impl Table {
             node: Arc::default(),
             chains: HashMap::new(),
             limbo: HashMap::new(),
+            is_whole: false,
             age: 0,
             next_id: 1,
         }
@@ -239,6 +242,17 @@ impl Table {
         all.into_iter().map(|element| ((element.set, element.key.clone()), element)).collect()
     }
 
+    /// Tells the metrics how large the table is.
+    pub(super) fn meter(&self) {
+        let family = self.family().to_string();
+        let gauge = |name: &'static str, value: usize| {
+            metrics::gauge!(name, "ip_family" => family.clone()).set(value as f64);
+        };
+        gauge("shunt_nftables_service_ports", self.records.len());
+        gauge("shunt_nftables_counted_chains", self.chains.len());
+        gauge("shunt_nftables_leftover_elements", self.limbo.len());
+    }
+
     /// Whether the Node has no pod CIDR, as far as is known.
     pub(super) fn pod_cidrs_are_empty(&self) -> bool {
         self.node.pod_cidrs.is_empty()
@@ -293,7 +307,9 @@ impl Table {
             let there = found.elements.iter().filter(|(key, _)| own(key));
             let wrong = there.filter(|there| !is_right(*there)).count();
             let missing = wanted.keys().filter(|key| own(key) && !found.elements.contains_key(*key));
-            let missing = missing.count();
+            let left = self.limbo.keys();
+            let left = left.filter(|key| own(key) && !found.elements.contains_key(*key));
+            let missing = missing.count() + left.count();
             if wrong + missing > 0 {
                 let name = set.name();
                 faults.push(format!("{wrong} elements of {name} were wrong and {missing} missing"));
@@ -319,9 +335,10 @@ impl Table {
             next.node = Arc::clone(&self.node);
         }
         next.desire(self, hints, delta);
+        next.is_whole = self.is_whole || delta.complete;
+        let strangers = next.strangers(self, delta);
         let mut staging = Staging::new(&next);
-        let kept = !delta.complete;
-        staging.difference(next.elements(), hints, kept);
+        staging.difference(next.elements(), hints, strangers);
         let mut staged = staging.finish();
         let structure = next.structure(found, usable, &staged);
         join(&mut staged.batches, structure);
@@ -332,6 +349,21 @@ impl Table {
         }
         staged.next_id = next.next_id;
         (next, staged)
+    }
+
+    /// Whether an element is to stay although nothing is known of it, if any is.
+    fn strangers(&self, known: &Self, delta: &Delta) -> impl Fn(SetName, Option<&str>) -> bool {
+        let names = delta.service_ports.keys().chain(known.records.keys());
+        let named: HashSet<String> = match self.is_whole {
+            true => HashSet::new(),
+            false => names.map(ToString::to_string).collect(),
+        };
+        let is_whole = self.is_whole;
+        move |set, comment| {
+            // Nobody's name is beside what several share.
+            let is_shared = matches!(set, SetName::ClusterIps | SetName::Hairpin);
+            !is_whole && comment.map_or(is_shared, |comment| !named.contains(comment))
+        }
     }
 
     /// Fills in records, ClusterIPs and hairpins: what is known, then the Delta.
@@ -522,6 +554,8 @@ struct Staging<'a> {
     added: Vec<Element>,
     replaced: Vec<(Element, Data)>,
     removed: HashMap<ElementKey, Data>,
+    /// Lists that frontends may look into and that are to be empty: no leftovers can be there.
+    empty: Vec<ElementKey>,
 }
 
 impl<'a> Staging<'a> {
@@ -533,6 +567,7 @@ impl<'a> Staging<'a> {
             added: Vec::new(),
             replaced: Vec::new(),
             removed: HashMap::new(),
+            empty: Vec::new(),
         }
     }
 
@@ -567,6 +602,7 @@ impl<'a> Staging<'a> {
 
     /// Notes how the elements of one owner change.
     fn elements(&mut self, before: Vec<Element>, after: Vec<Element>) {
+        self.note_empty(&after);
         if before.is_empty() {
             self.added.extend(after);
             return;
@@ -581,6 +617,21 @@ impl<'a> Staging<'a> {
             }
         }
         self.removed.extend(before);
+    }
+
+    /// Notes which lists are looked into without being there: those of policy Local. Who looks into
+    /// another list always has it.
+    fn note_empty<'e>(&mut self, elements: impl IntoIterator<Item = &'e Element>) {
+        for element in elements {
+            let (SetName::Frontends(place), Data::Goto(chain)) = (element.set, &element.data)
+            else {
+                continue;
+            };
+            if matches!(chain, Chain::ExternalLocal(_) | Chain::RangedLocal) {
+                let lists = [SetName::ClusterLists(place), SetName::LocalLists(place)];
+                self.empty.extend(lists.map(|list| (list, element.key.clone())));
+            }
+        }
     }
 
     fn hairpin(&mut self, address: IpAddr, more: bool) {
@@ -607,18 +658,19 @@ impl<'a> Staging<'a> {
         self.staged.node = Some(Arc::clone(node));
     }
 
-    /// Notes how what was found has to change; with `keep`, nothing goes.
+    /// Notes how what was found has to change, and what stays although it is not wanted.
     fn difference(
         &mut self,
         mut after: HashMap<ElementKey, Element>,
         found: &Found,
-        keep: bool,
+        stays: impl Fn(SetName, Option<&str>) -> bool,
     ) {
+        self.note_empty(after.values());
         for (key, before) in &found.elements {
             match after.remove(key) {
                 Some(element) if element.data == before.data && element.comment == before.comment => {}
                 Some(element) => self.replaced.push((element, before.data.clone())),
-                None if keep => {}
+                None if stays(key.0, before.comment.as_deref()) => {}
                 None => drop(self.removed.insert(key.clone(), before.data.clone())),
             }
         }
@@ -655,6 +707,15 @@ impl<'a> Staging<'a> {
         }
         for (element, before) in std::mem::take(&mut self.replaced) {
             changes.push(self.change(element, Some(before)));
+        }
+        // What is wanted of these lists is no longer among what is removed or waits for its end.
+        for key in std::mem::take(&mut self.empty) {
+            let leftover = self.table.limbo.get(&key).map(|(data, _)| data.clone());
+            let leftover = leftover.filter(|_| !self.staged.revived.contains(&key));
+            let Some(data) = self.removed.remove(&key).or(leftover) else { continue };
+            self.staged.revived.push(key.clone());
+            self.uses(&data, -1);
+            changes.push(removal(key, &data));
         }
         for (key, data) in std::mem::take(&mut self.removed) {
             if key.0.is_read_later() {
@@ -724,11 +785,12 @@ fn removal((set, key): ElementKey, data: &Data) -> Change {
 /// When a change is written: what packets read last comes first, and what goes comes at the end.
 fn rank(change: &Change) -> (u8, SetName) {
     let rank = match (change.set, change.put.is_some()) {
-        (SetName::Frontends(_), true) => 2,
-        (SetName::ClusterLists(_) | SetName::LocalLists(_), true) => 1,
+        (SetName::Frontends(_), true) => 3,
+        (SetName::ClusterLists(_) | SetName::LocalLists(_), _) => 2,
+        (SetName::Ids(_), true) => 1,
         (_, true) => 0,
-        (SetName::Frontends(_), false) => 3,
-        (_, false) => 4,
+        (SetName::Frontends(_), false) => 4,
+        (_, false) => 5,
     };
     (rank, change.set)
 }

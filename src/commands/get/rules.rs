@@ -4,6 +4,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use shunt_backends::nftables::{self, NftablesOptions};
 use shunt_core::{
     backend::{Answer, InspectedFrontend, InspectedService, Inspection},
     plan::FrontendKind,
@@ -22,13 +23,24 @@ pub(super) async fn run(place: &Place, format: Format) -> Result<()> {
         .find(|(name, _)| *name == "nftables")
         .context("the packet path is not part of this build")?;
     let inspection = backend.inspect().await.context("cannot read the tables for packets")?;
+    let tables = nftables::explain(&NftablesOptions::default())
+        .await
+        .context("cannot read the tables for packets")?;
+    let explained = Explained { tables, frontends: rules(&inspection) };
     match format {
-        Format::Json => print_json(&rules(&inspection)),
-        Format::Table => print(&text(&inspection)),
+        Format::Json => print_json(&explained),
+        Format::Table => print(&explained.text()),
     }
 }
 
-/// What becomes of the first packet of a connection.
+/// The tables, and what that means for each frontend.
+#[derive(Debug, Serialize)]
+struct Explained {
+    tables: Vec<String>,
+    frontends: Vec<Rule>,
+}
+
+/// What becomes of the first packet of a connection to a frontend.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Rule {
@@ -85,39 +97,23 @@ fn chosen(service: &InspectedService, count: usize) -> String {
     text
 }
 
-/// What holds for every packet, in the order in which it meets the hooks.
-const ALWAYS: &str = "\
-What the tables `ip shunt` and `ip6 shunt` do with the first packet of a connection; all that
-follow it take the same way. `nft list table ip shunt` shows the same in nftables' terms.
-
-prerouting and output (nat, priority dstnat): what is below is looked up by address, protocol and
-  port, and the endpoint becomes the destination. External traffic of policy Cluster is marked, and
-  so is what dials a ClusterIP and is no local pod, where pods are recognised.
-postrouting (nat, priority srcnat): what is marked, and what a pod sends to itself through a
-  Service, gets this node's address as its source.
-input, forward and output (filter): what was not translated and is meant for a Service without an
-  endpoint, or for an unknown port of a ClusterIP, is rejected; an address of a ServiceCIDR that no
-  Service has is dropped.
-";
-
-fn text(inspection: &Inspection) -> String {
-    let rules = rules(inspection);
-    if rules.is_empty() {
-        return "nothing in the tables for packets\n".to_owned();
-    }
-    let mut text = ALWAYS.to_owned();
-    let mut service = "";
-    for rule in &rules {
-        if rule.service != service {
-            service = &rule.service;
-            let _ = write!(text, "\n{service}\n");
+impl Explained {
+    fn text(&self) -> String {
+        let mut text: String = self.tables.iter().map(|line| format!("{line}\n")).collect();
+        let mut service = "";
+        for rule in &self.frontends {
+            if rule.service != service {
+                service = &rule.service;
+                // A String takes whatever is written to it.
+                let _ = write!(text, "\n{service}\n");
+            }
+            let _ = writeln!(text, "  {} {}", rule.packet, rule.outcome);
+            for endpoint in &rule.endpoints {
+                let _ = writeln!(text, "    {endpoint}");
+            }
         }
-        let _ = writeln!(text, "  {} {}", rule.packet, rule.outcome);
-        for endpoint in &rule.endpoints {
-            let _ = writeln!(text, "    {endpoint}");
-        }
+        text
     }
-    text
 }
 
 #[cfg(test)]
@@ -150,9 +146,9 @@ mod tests {
             inspected(FrontendKind::NodePort, 30_080, Answer::Refused),
         ];
         let mut inspection = Inspection::default();
-        assert_eq!(text(&inspection), "nothing in the tables for packets\n");
         inspection.services = vec![web];
-        let told = text(&inspection);
+        let tables = vec!["Table ip shunt: 12 chains.".to_owned()];
+        let told = Explained { tables, frontends: rules(&inspection) }.text();
         let expected = "
 shop/web:http TCP IPv4
   TCP to 10.96.0.1:80 (ClusterIP) goes to one of 2 endpoints at random, each as likely; the client \
@@ -161,6 +157,6 @@ then stays with it until it is silent for 600 s
     10.0.0.2:80
   TCP to port 30080 of an IPv4 node address (NodePort) is rejected: the Service has no endpoint
 ";
-        assert_eq!(told.strip_prefix(ALWAYS), Some(expected));
+        assert_eq!(told.strip_prefix("Table ip shunt: 12 chains.\n"), Some(expected));
     }
 }

@@ -214,7 +214,6 @@ impl SetName {
                 | Self::LocalLists(_)
                 | Self::Ids(_)
                 | Self::Unserved(_)
-                | Self::Allowed
                 | Self::StickyEndpoints
         )
     }

@@ -58,7 +58,7 @@ pub(super) fn sticky(
     };
     let random = (count, list.first_slot());
     let id = layout.id();
-    vec![
+    let mut rules = vec![
         identified(family, place, "remembered, and still in the list; ct id = number, ct reply = endpoint")
             .source(layout.behind_id())
             .endpoint_of(layout, id, SetName::Affinity)
@@ -80,7 +80,20 @@ pub(super) fn sticky(
             .random(layout.behind_id(), random.0, random.1)
             .endpoint_of(layout, id, SetName::StickyEndpoints)
             .translate(Layout::ADDRESS, layout.port()),
-    ]
+    ];
+    // A packet may find this chain just before its frontend changes hands, and then the number of
+    // the new owner, which has fewer endpoints, or none in this list.
+    let other = match list {
+        List::Cluster => List::Local,
+        List::Local => List::Cluster,
+    };
+    rules.extend([list, other].map(|list| {
+        identified(family, place, "the number is newer than the kind: the first of what there is")
+            .random(layout.behind_id(), 1, list.first_slot())
+            .endpoint_of(layout, id, SetName::StickyEndpoints)
+            .translate(Layout::ADDRESS, layout.port())
+    }));
+    rules
 }
 
 /// A rule that has the number of the ServicePort at [`Layout::id`].
