@@ -211,16 +211,12 @@ impl RuleBody {
     /// Goes on only if the source is an address of this host.
     pub(super) fn is_from_host(self) -> Self {
         const RTN_LOCAL: u32 = 2;
-        self.then(Expr::Fib {
-            dreg: word(0),
-            result: FibResult::AddrType,
-            flags: FibFlags::SADDR,
-        })
-        .then(Expr::Cmp {
-            sreg: word(0),
-            op: CmpOp::Eq,
-            data: RTN_LOCAL.to_ne_bytes().to_vec(),
-        })
+        self.then(Expr::Fib { dreg: word(0), result: FibResult::AddrType, flags: FibFlags::SADDR })
+            .then(Expr::Cmp {
+                sreg: word(0),
+                op: CmpOp::Eq,
+                data: RTN_LOCAL.to_ne_bytes().to_vec(),
+            })
     }
 
     /// Goes on only if the name of the interface that the packet came in through is `name`, or
