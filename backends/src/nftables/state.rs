@@ -204,7 +204,7 @@ impl Table {
         };
         let idle = self.chains.iter().filter(|(chain, uses)| is_idle(chain, uses));
         sweep.chains = idle.map(|(chain, _)| *chain).collect();
-        changes.sort_by(|a, b| a.set.cmp(&b.set));
+        changes.sort_by_key(|change| change.set);
         sweep.batches = batches(Vec::new(), changes);
         if !sweep.chains.is_empty() {
             let mut last = sweep.batches.pop().unwrap_or_default();

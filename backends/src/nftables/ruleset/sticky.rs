@@ -66,7 +66,7 @@ pub(super) fn sticky(
         )
         .source(layout.behind_id())
         .endpoint_of(layout, id, SetName::Affinity)
-        .is_in(Layout::NUMBER, members)
+        .within(Layout::NUMBER, members)
         .dynamic(DynsetOp::Update, (id, 0), Some(seconds))
         .translate(Layout::ADDRESS, layout.port()),
         identified(family, place, "no longer in the list: forgotten")
