@@ -1,17 +1,21 @@
 //! A backend in a world, and what it was told to serve.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use shunt_core::{
     Delta, LbBackend,
     backend::{ApplyReport, Bell, Capabilities, Feature, Inspection, Probe, Verdict},
+    model::Family,
     plan::{FrontendKind, NodeState, ServicePort, ServicePortKey},
 };
 use tokio::runtime::Runtime;
 
 use super::{Dialect, Left, Service};
-use crate::world::World;
+use crate::world::{World, pod_cidr};
+
+/// How long a backend may take to notice what somebody else did.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Makes the backend under test. Called again for every restart.
 pub type MakeBackend = fn(&Site) -> Box<dyn LbBackend>;
@@ -25,6 +29,40 @@ pub struct Site {
     pub pin_path: PathBuf,
     /// How large tables are to be.
     pub room: Room,
+    /// How a packet of a local pod is recognised, where packets are looked at.
+    pub local_pods: LocalPods,
+    /// Whether everything that dials a ClusterIP is masqueraded, where packets are looked at.
+    pub masquerade_all: bool,
+}
+
+impl Site {
+    /// An ordinary site: ample room, local pods known by the cluster's net.
+    #[must_use]
+    pub const fn new(cgroup: Option<PathBuf>, pin_path: PathBuf) -> Self {
+        let local_pods = LocalPods::ClusterCidr;
+        Self { cgroup, pin_path, room: Room::AMPLE, local_pods, masquerade_all: false }
+    }
+}
+
+/// How a packet of a local pod is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalPods {
+    /// Not at all.
+    Unknown,
+    /// By a source in [`crate::world::cluster_cidr`].
+    ClusterCidr,
+    /// By a source in the Node's pod CIDRs.
+    NodeCidr,
+    /// By the bridge [`crate::world::BRIDGE`], through which it came.
+    Bridge,
+    /// By the interface through which it came, whose name begins as the bridge's does:
+    /// [`Self::PREFIX`].
+    Prefix,
+}
+
+impl LocalPods {
+    /// How the names of the interfaces begin through which packets of local pods come.
+    pub const PREFIX: &'static str = "pod";
 }
 
 /// How large a backend's tables are to be.
@@ -56,6 +94,7 @@ pub struct Stage<'w> {
     desired: BTreeMap<ServicePortKey, Arc<ServicePort>>,
     node: Arc<NodeState>,
     told: bool,
+    bell: Bell,
 }
 
 impl<'w> Stage<'w> {
@@ -72,11 +111,12 @@ impl<'w> Stage<'w> {
             .build()
             .context("cannot make a runtime")?;
         let cgroup = Some(world.cgroup().to_owned());
-        let site = Site { cgroup, pin_path: world.pin_path(), room: Room::AMPLE };
+        let site = Site::new(cgroup, world.pin_path());
         let mut node = NodeState::default();
         let host = world.host().addresses();
         node.node_port_addresses = [host.v4.into(), host.v6.into()].into();
         node.primary_addresses.clone_from(&node.node_port_addresses);
+        node.pod_cidrs = Family::ALL.map(|family| pod_cidr(true, family)).into();
         let mut stage = Self {
             world,
             name: name.to_owned(),
@@ -89,6 +129,7 @@ impl<'w> Stage<'w> {
             desired: BTreeMap::new(),
             node: Arc::new(node),
             told: false,
+            bell: Bell::default(),
         };
         stage.make_backend();
         stage.probe = stage.with_backend(|runtime, backend| runtime.block_on(backend.probe()))?;
@@ -218,7 +259,9 @@ impl<'w> Stage<'w> {
     ///
     /// Fails as the backend does.
     pub fn start(&mut self) -> Result<()> {
-        self.with_backend(|runtime, backend| runtime.block_on(backend.start(Bell::default())))?
+        self.bell = Bell::default();
+        let bell = self.bell.clone();
+        self.with_backend(|runtime, backend| runtime.block_on(backend.start(bell)))?
             .map_err(|error| anyhow!(error).context("the backend did not start"))
     }
 
@@ -258,9 +301,17 @@ impl<'w> Stage<'w> {
         &mut self,
         addresses: impl IntoIterator<Item = IpAddr>,
     ) -> Result<()> {
-        let mut node = NodeState::clone(&self.node);
-        node.node_port_addresses = addresses.into_iter().collect();
-        self.node = Arc::new(node);
+        let addresses = addresses.into_iter().collect();
+        self.change_node(|node| node.node_port_addresses = addresses)
+    }
+
+    /// Has something about the node changed.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the backend fails.
+    pub fn change_node(&mut self, change: impl FnOnce(&mut NodeState)) -> Result<()> {
+        change(Arc::make_mut(&mut self.node));
         let mut delta = Delta::default();
         delta.node = Some(Arc::clone(&self.node));
         if self.told { self.apply(&delta) } else { self.apply_first(true) }.map(drop)
@@ -317,6 +368,30 @@ impl<'w> Stage<'w> {
     /// Fails where there is no backend.
     pub fn verify(&mut self) -> Result<Verdict> {
         self.with_backend(|runtime, backend| runtime.block_on(backend.verify()))
+    }
+
+    /// Waits for the bell, by which the backend says that somebody else changed something.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it does not ring.
+    pub fn expect_bell(&self) -> Result<()> {
+        let rung = async { tokio::time::timeout(PATIENCE, self.bell.rung()).await };
+        self.runtime.block_on(rung).context("the bell did not ring")
+    }
+
+    /// Does what the engine does when the bell has rung: has the backend verify, and applies
+    /// everything anew where it asks for that. Returns what the backend said.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the backend fails.
+    pub fn repair(&mut self) -> Result<Verdict> {
+        let verdict = self.verify()?;
+        if verdict.reapply {
+            self.apply_all()?;
+        }
+        Ok(verdict)
     }
 
     /// Expects that the backend finds nothing wrong.

@@ -15,7 +15,11 @@ use nlink::netlink::namespace::{self, NetnsCommand};
 use serde::Serialize;
 use shunt_core::model::Family;
 
-use super::{Addresses, builder::Site, network::namespace_path};
+use super::{
+    Addresses,
+    builder::Site,
+    network::{self, namespace_path},
+};
 use crate::probe::{
     Answer, Burst, Failure, Fate, How, Order, ProbeProgram, Race, Received, Sighting, Socket,
     Tally, Times, Transport, Visit,
@@ -26,6 +30,9 @@ use crate::probe::{
 pub struct Pod {
     site: Site,
     process: Child,
+    // Held by whoever is the next to use the channel. A mutex alone is not fair: who gives it up
+    // and wants it again at once, as in bursts without pause, would keep all others from it.
+    next: Mutex<()>,
     channel: Mutex<BufReader<UnixStream>>,
 }
 
@@ -37,7 +44,8 @@ impl Pod {
         let process = in_place(&site, command)?
             .spawn()
             .with_context(|| format!("cannot start the process of pod {}", site.name))?;
-        Ok(Self { site, process, channel: Mutex::new(BufReader::new(ours)) })
+        let channel = Mutex::new(BufReader::new(ours));
+        Ok(Self { site, process, next: Mutex::new(()), channel })
     }
 
     /// Its name.
@@ -198,6 +206,24 @@ impl Pod {
         }
     }
 
+    /// Has the namespace carry another address, at its loopback interface.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn carry(&self, address: IpAddr) -> Result<()> {
+        network::carry(&self.site, address, true)
+    }
+
+    /// Has the namespace no longer carry such an address.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn carry_no_longer(&self, address: IpAddr) -> Result<()> {
+        network::carry(&self.site, address, false)
+    }
+
     /// Keeps an eye on every packet at the namespace's interfaces until the returned one is
     /// dropped. One at a time.
     ///
@@ -238,7 +264,9 @@ impl Pod {
     fn ask(&self, order: &Order) -> Result<Answer, Failure> {
         // A panic between the two halves of an exchange leaves a channel that fails at its next
         // use, which is what should be seen.
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(next);
         let answer = exchange(&mut channel, order)
             .map_err(|error| Failure::Probe(format!("pod {}: {error:#}", self.site.name)))?;
         drop(channel);
