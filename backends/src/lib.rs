@@ -2,3 +2,5 @@
 
 #[cfg(feature = "connect")]
 pub mod connect;
+#[cfg(feature = "nftables")]
+pub mod nftables;

@@ -1,0 +1,445 @@
+//! The edge to the kernel: everything that nftables is told and asked.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use nlink::{
+    Connection,
+    netlink::{
+        Nftables,
+        nftables::{
+            BaseChain, Chain as NftChain, ChainInfo, FilterHook, NFT_MSG_DELSETELEM,
+            NFT_MSG_NEWSETELEM, NatHook, Priority, RawMessage, Rule, Set, SetDataType, SetElement,
+            SetElementData, SetFlags, SetInfo, SetKeyType, Transaction, Verdict,
+        },
+    },
+};
+use shunt_core::model::Family;
+
+use super::{
+    data::{Bytes, Data},
+    dump::{Found, FoundElement},
+    options::NftablesOptions,
+    ruleset::{Chain, Field, Hook, RuleBody, SetName, Values, nft_family},
+    wire::ElementList,
+};
+
+/// `NLM_F_CREATE`.
+const CREATE: u16 = 0x400;
+
+/// A change of the table itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Structure {
+    /// The table is made.
+    AddTable,
+    /// The table goes, with all that is in it.
+    DeleteTable,
+    /// A set is made.
+    AddSet(SetName),
+    /// A chain is made, without rules.
+    AddChain(Chain),
+    /// A chain gets these rules in place of those that it has.
+    Rules(Chain, Vec<RuleBody>),
+    /// A chain goes.
+    DeleteChain(Chain),
+}
+
+/// A change of one element.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Change {
+    /// The set.
+    pub(super) set: SetName,
+    /// The key.
+    pub(super) key: Bytes,
+    /// The last key, if the element that goes is a range.
+    pub(super) end: Option<Bytes>,
+    /// Whether an element of that key is there, and goes.
+    pub(super) remove: bool,
+    /// What is there afterwards.
+    pub(super) put: Option<(Data, Option<Arc<str>>)>,
+}
+
+/// What the kernel does whole or not at all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Batch {
+    /// First.
+    pub(super) before: Vec<Structure>,
+    /// Then.
+    pub(super) changes: Vec<Change>,
+    /// Last.
+    pub(super) after: Vec<Structure>,
+}
+
+impl Batch {
+    /// Whether there is nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.changes.is_empty() && self.after.is_empty()
+    }
+}
+
+/// The kernel would not.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KernelError {
+    /// A transaction was refused, and nothing of it is there. A retry may help.
+    #[error("the transaction was refused")]
+    Refused(#[source] nlink::Error),
+    /// It is not known whether the transaction is there. The table has to be read.
+    #[error("the transaction was not answered")]
+    Unanswered(#[source] nlink::Error),
+    /// The table cannot be read. A retry may help.
+    #[error("the table cannot be read")]
+    Read(#[source] nlink::Error),
+    /// A test had it fail.
+    #[cfg(test)]
+    #[error("injected")]
+    Injected,
+}
+
+impl KernelError {
+    /// Whether nothing of the transaction is there, for sure.
+    pub(super) const fn is_whole(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Unanswered(_) | Self::Read(_) => false,
+            #[cfg(test)]
+            Self::Injected => true,
+        }
+    }
+}
+
+/// What the backend asks of nftables.
+#[async_trait]
+pub(super) trait Kernel: Send + Sync {
+    /// Commits a batch to the table of a family.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses; then nothing is changed, unless the error says that this is
+    /// not known.
+    async fn commit(&self, family: Family, batch: &Batch) -> Result<(), KernelError>;
+
+    /// Reads the table of a family; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses, or others keep on changing the table.
+    async fn read(&self, family: Family) -> Result<Option<Found>, KernelError>;
+}
+
+/// The real one.
+pub(super) struct Netlink {
+    connection: Connection<Nftables>,
+    table: String,
+    affinity_size: u32,
+}
+
+impl Netlink {
+    /// Opens a socket in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel has no nftables, or the process has not the right to use it.
+    pub(super) fn open(options: &NftablesOptions) -> Result<Self, nlink::Error> {
+        let connection = Connection::<Nftables>::new()?.timeout(options.patience);
+        Ok(Self {
+            connection,
+            table: options.table.clone(),
+            affinity_size: options.affinity_size,
+        })
+    }
+
+    /// What the kernel calls the socket: changes that it made are notified as this one's.
+    pub(super) fn port_id(&self) -> u32 {
+        self.connection.socket().pid()
+    }
+
+    /// Deletes the table of a family, and says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses.
+    pub(super) async fn delete_table(&self, family: Family) -> Result<bool, KernelError> {
+        let deleted = self.connection.del_table_if_exists(&*self.table, nft_family(family)).await;
+        deleted.map_err(KernelError::Refused)
+    }
+
+    fn structure(
+        &self,
+        transaction: Transaction,
+        family: Family,
+        what: &Structure,
+    ) -> Result<Transaction, nlink::Error> {
+        let (table, nft) = (self.table.as_str(), nft_family(family));
+        Ok(match what {
+            Structure::AddTable => transaction.add_table(table, nft),
+            Structure::DeleteTable => transaction.del_table(table, nft),
+            Structure::AddSet(set) => {
+                transaction.add_set(set_of(table, *set, family, self.affinity_size))
+            }
+            Structure::AddChain(chain) => {
+                let new = NftChain::new(table, chain.to_string().as_str())?.family(nft);
+                transaction.add_chain(match chain {
+                    Chain::Base(hook) => new.base(base_chain(*hook)),
+                    _ => new,
+                })
+            }
+            Structure::Rules(chain, bodies) => {
+                let name = chain.to_string();
+                let flushed = transaction.flush_chain(table, &name, nft);
+                bodies.iter().fold(flushed, |transaction, body| {
+                    let mut rule = Rule::new(table, &name).family(nft);
+                    if !body.comment.is_empty() {
+                        rule = rule.comment(body.comment);
+                    }
+                    let whole = body.expressions.iter().cloned().fold(rule, Rule::then);
+                    transaction.add_rule(whole)
+                })
+            }
+            Structure::DeleteChain(chain) => {
+                transaction.del_chain(table, &chain.to_string(), nft)
+            }
+        })
+    }
+
+    fn changes(
+        &self,
+        mut transaction: Transaction,
+        family: Family,
+        changes: &[Change],
+    ) -> Transaction {
+        for same in changes.chunk_by(|a, b| a.set == b.set) {
+            let Some(set) = same.first().map(|change| change.set) else { continue };
+            if set.is_interval() && set.key().len() == 1 {
+                transaction = self.intervals(transaction, family, set, same);
+                continue;
+            }
+            let mut gone = ElementList::new(&self.table, set);
+            let mut here = ElementList::new(&self.table, set);
+            for change in same {
+                if change.remove {
+                    gone.push_key(&change.key, change.end.as_deref());
+                }
+                if let Some((data, comment)) = &change.put {
+                    here.push_element(&change.key, data, comment.as_deref());
+                }
+            }
+            let nft = nft_family(family);
+            for attributes in gone.done() {
+                let message = RawMessage::new(NFT_MSG_DELSETELEM, nft).attrs(attributes);
+                transaction = transaction.raw(message);
+            }
+            for attributes in here.done() {
+                let message = RawMessage::new(NFT_MSG_NEWSETELEM, nft).flags(CREATE);
+                transaction = transaction.raw(message.attrs(attributes));
+            }
+        }
+        transaction
+    }
+
+    /// Intervals of single addresses are two elements each, which nlink makes.
+    fn intervals(
+        &self,
+        transaction: Transaction,
+        family: Family,
+        set: SetName,
+        changes: &[Change],
+    ) -> Transaction {
+        let of = set_of(&self.table, set, family, self.affinity_size);
+        let range = |key: &Bytes, end: &Bytes| SetElement::range(key.to_vec(), end.to_vec());
+        let gone: Vec<SetElement> = changes
+            .iter()
+            .filter(|change| change.remove)
+            .filter_map(|change| Some(range(&change.key, change.end.as_ref()?)))
+            .collect();
+        let here: Vec<SetElement> = changes
+            .iter()
+            .filter_map(|change| match &change.put {
+                Some((Data::Until(end), _)) => Some(range(&change.key, end)),
+                _ => None,
+            })
+            .collect();
+        let transaction = match gone.is_empty() {
+            true => transaction,
+            false => transaction.del_set_elements(&of, &gone),
+        };
+        match here.is_empty() {
+            true => transaction,
+            false => transaction.add_set_elements(&of, &here),
+        }
+    }
+
+    async fn read_whole(&self, family: Family) -> Result<Option<Found>, nlink::Error> {
+        let (table, nft) = (self.table.as_str(), nft_family(family));
+        let tables = self.connection.list_tables_in(nft).await?;
+        if !tables.iter().any(|known| known.name == self.table) {
+            return Ok(None);
+        }
+        let mut found = Found::default();
+        for info in self.connection.list_chains_in(table, nft).await? {
+            note_chain(&mut found, &info);
+        }
+        for rule in self.connection.list_rules(table, nft).await? {
+            found.rules.entry(rule.chain).or_default().push(rule.expression_bytes);
+        }
+        for info in self.connection.list_sets_in(table, nft).await? {
+            self.note_set(&mut found, family, &info);
+        }
+        for set in found.sets.clone() {
+            let elements = self.connection.list_set_elements(table, set.name(), nft).await?;
+            if set == SetName::Affinity {
+                found.remembered = elements.len() as u64;
+                continue;
+            }
+            found.elements.reserve(elements.len());
+            for element in elements {
+                let (key, element) = found_element(&element);
+                found.elements.insert((set, key), element);
+            }
+        }
+        Ok(Some(found))
+    }
+
+    fn note_set(&self, found: &mut Found, family: Family, info: &SetInfo) {
+        let Some(set) = SetName::by_name(&info.name) else {
+            // Sets without a name of their own belong to a rule, and go with it.
+            if !info.flags.contains(SetFlags::ANONYMOUS) {
+                found.foreign.push(format!("set {}", info.name));
+            }
+            return;
+        };
+        if has_shape(info, set, family) && (set != SetName::Affinity || info.size == Some(self.affinity_size)) {
+            found.sets.push(set);
+        } else {
+            found.misshapen.push(format!("set {}", info.name));
+        }
+    }
+}
+
+#[async_trait]
+impl Kernel for Netlink {
+    async fn commit(&self, family: Family, batch: &Batch) -> Result<(), KernelError> {
+        let mut transaction = self.connection.transaction();
+        for what in &batch.before {
+            transaction =
+                self.structure(transaction, family, what).map_err(KernelError::Refused)?;
+        }
+        transaction = self.changes(transaction, family, &batch.changes);
+        for what in &batch.after {
+            transaction =
+                self.structure(transaction, family, what).map_err(KernelError::Refused)?;
+        }
+        transaction.commit(&self.connection).await.map_err(|error| {
+            if error.is_timeout() { KernelError::Unanswered(error) } else { KernelError::Refused(error) }
+        })
+    }
+
+    async fn read(&self, family: Family) -> Result<Option<Found>, KernelError> {
+        self.read_whole(family).await.map_err(KernelError::Read)
+    }
+}
+
+fn note_chain(found: &mut Found, info: &ChainInfo) {
+    let Ok(chain) = info.name.parse::<Chain>() else {
+        found.foreign.push(format!("chain {}", info.name));
+        return;
+    };
+    let is_base = info.hook.is_some();
+    let fits = match chain {
+        Chain::Base(hook) => {
+            let wanted = base_chain(hook);
+            info.hook == Some(wanted.hook().number(info.family))
+                && info.priority == Some(wanted.priority().to_i32())
+        }
+        _ => !is_base,
+    };
+    if fits {
+        found.chains.push(chain);
+    } else {
+        found.misshapen.push(format!("chain {}", info.name));
+    }
+}
+
+fn found_element(element: &SetElement) -> (Bytes, FoundElement) {
+    let data = match (element.data(), element.key_end()) {
+        (Some(SetElementData::Value(value)), None) => Data::Value(value.as_slice().into()),
+        (Some(SetElementData::Verdict(Verdict::Drop)), None) => Data::Drop,
+        (Some(SetElementData::Verdict(Verdict::GotoTo(chain))), None) => {
+            chain.as_str().parse().map_or(Data::Foreign, Data::Goto)
+        }
+        (Some(_), _) => Data::Foreign,
+        (None, Some(end)) => Data::Until(end.into()),
+        (None, None) => Data::Member,
+    };
+    let comment = element.comment().map(Arc::from);
+    (element.key().into(), FoundElement { data, comment })
+}
+
+fn has_shape(info: &SetInfo, set: SetName, family: Family) -> bool {
+    let key = key_type(set.key(), family);
+    let data = match set.values() {
+        Values::Members => None,
+        Values::Verdicts => Some(None),
+        Values::Fields(fields) => Some(Some(key_type(fields, family))),
+    };
+    let is_map = info.flags.contains(SetFlags::MAP);
+    let same_key = SetKeyType::from_kernel(info.key_type, info.key_len) == key;
+    let same_data = match data {
+        None => !is_map,
+        // NFT_DATA_VERDICT.
+        Some(None) => is_map && info.data_type == Some(0xffff_ff00),
+        Some(Some(value)) => {
+            let (Some(kind), Some(len)) = (info.data_type, info.data_len) else { return false };
+            is_map && SetKeyType::from_kernel(kind, len) == value
+        }
+    };
+    let is_interval = info.flags.contains(SetFlags::INTERVAL);
+    same_key && same_data && is_interval == set.is_interval()
+}
+
+fn key_type(fields: &[Field], family: Family) -> SetKeyType {
+    let one = |field: &Field| match (field, family) {
+        (Field::Address, Family::V4) => SetKeyType::Ipv4Addr,
+        (Field::Address, Family::V6) => SetKeyType::Ipv6Addr,
+        (Field::Protocol, _) => SetKeyType::InetProto,
+        (Field::Port, _) => SetKeyType::InetService,
+        (Field::Number, _) => SetKeyType::Mark,
+    };
+    match fields {
+        [field] => one(field),
+        fields => SetKeyType::Concat(fields.iter().map(one).collect()),
+    }
+}
+
+/// A set as it is made.
+fn set_of(table: &str, set: SetName, family: Family, affinity_size: u32) -> Set {
+    let new = Set::new(table, set.name())
+        .family(nft_family(family))
+        .key_type(key_type(set.key(), family))
+        .comment(set.comment());
+    let new = match set.values() {
+        Values::Members => new,
+        Values::Verdicts => new.vmap(),
+        Values::Fields(fields) => new.map(SetDataType::Value(key_type(fields, family))),
+    };
+    let new = if set.is_interval() { new.interval() } else { new };
+    if set == SetName::Affinity {
+        return new.dynamic().per_element_timeouts().size(affinity_size);
+    }
+    new
+}
+
+fn base_chain(hook: Hook) -> BaseChain {
+    match hook {
+        Hook::NatPrerouting => BaseChain::nat(NatHook::Prerouting, Priority::DstNat),
+        Hook::NatOutput => BaseChain::nat(NatHook::Output, Priority::DstNat),
+        Hook::NatPostrouting => BaseChain::nat(NatHook::Postrouting, Priority::SrcNat),
+        Hook::FilterInput => BaseChain::filter(FilterHook::Input, Priority::Filter),
+        Hook::FilterForward => BaseChain::filter(FilterHook::Forward, Priority::Filter),
+        Hook::FilterOutput => BaseChain::filter(FilterHook::Output, Priority::Filter),
+    }
+}
+
+/// What a batch may weigh: the kernel takes no message larger than the socket's send buffer, which
+/// has 208 KiB everywhere.
+pub(super) const HEAVIEST: usize = 150_000;
+

@@ -1,0 +1,225 @@
+//! What there is between `start` and the end: the tables as they are known, and how they get to be
+//! what is desired.
+
+use std::sync::Arc;
+
+use shunt_core::{
+    backend::{ApplyReport, BackendError, LeftReason, Verdict},
+    model::Family,
+    plan::Delta,
+};
+
+use super::{
+    netlink::{Batch, Kernel, KernelError},
+    options::{Detector, NftablesOptions},
+    ruleset::{Shape, Source},
+    state::Table,
+};
+
+/// The tables, and the kernel that has them.
+pub(super) struct Running {
+    kernel: Arc<dyn Kernel>,
+    options: NftablesOptions,
+    families: Vec<Served>,
+}
+
+/// The table of a family.
+struct Served {
+    family: Family,
+    table: Table,
+    /// Whether the kernel has what the table says, as far as the agent knows.
+    is_known: bool,
+}
+
+impl Running {
+    /// Nothing is known of the tables yet.
+    pub(super) fn new(
+        kernel: Arc<dyn Kernel>,
+        options: NftablesOptions,
+        families: &[Family],
+    ) -> Self {
+        let served = |family: &Family| Served {
+            family: *family,
+            table: Table::new(shape(&options, *family), options.detector.clone()),
+            is_known: false,
+        };
+        let families = families.iter().map(served).collect();
+        Self { kernel, options, families }
+    }
+
+    /// Brings a Delta into the tables.
+    pub(super) async fn apply(&mut self, delta: &Delta) -> ApplyReport {
+        let mut report = ApplyReport::default();
+        if let Err(error) = self.wait_for_node(delta) {
+            report.error = Some(error);
+            return report;
+        }
+        let here: Vec<Family> = self.families.iter().map(|served| served.family).collect();
+        for key in delta.service_ports.keys().filter(|key| !here.contains(&key.family)) {
+            report.left.insert(key.clone(), LeftReason::Family(key.family));
+        }
+        for served in &mut self.families {
+            let table = self.options.table_name(served.family);
+            if let Err(cause) = served.apply(&*self.kernel, delta).await {
+                let error = BackendError::new(format!("write table {table}"), cause);
+                report.error.get_or_insert(error);
+            }
+        }
+        report
+    }
+
+    /// Where pods are recognised by the Node's CIDRs, nothing can be said about them before there
+    /// are any.
+    fn wait_for_node(&self, delta: &Delta) -> Result<(), BackendError> {
+        let waits = self.options.detector == Detector::NodeCidr
+            && match &delta.node {
+                Some(node) => node.pod_cidrs.is_empty(),
+                None => self.families.iter().all(|served| served.table.pod_cidrs_are_empty()),
+            };
+        if waits {
+            let cause = "the Node has no podCIDRs yet, by which local pods are recognised";
+            return Err(BackendError::new("apply", cause));
+        }
+        Ok(())
+    }
+
+    /// The number of the last Delta of each family whose leftovers wait for a grace period.
+    pub(super) fn awaits(&self) -> Vec<(Family, u64)> {
+        let known = self.families.iter().filter(|served| served.is_known);
+        known.filter_map(|served| Some((served.family, served.table.awaits()?))).collect()
+    }
+
+    /// Deletes what nothing leads to since before a grace period that is over.
+    pub(super) async fn sweep(&mut self, ages: &[(Family, u64)]) {
+        for (family, age) in ages {
+            let served = self.families.iter_mut().find(|served| served.family == *family);
+            let Some(served) = served.filter(|served| served.is_known) else { continue };
+            let mut sweep = served.table.sweep(*age);
+            let batches = std::mem::take(&mut sweep.batches);
+            match write(&*self.kernel, *family, &batches).await {
+                Ok(()) => served.table.swept(sweep),
+                Err(Failure { error, is_whole: true }) => {
+                    tracing::warn!(%error, "leftovers stay in the table for now");
+                }
+                Err(Failure { error, is_whole: false }) => {
+                    tracing::warn!(%error, "the table is read again at the next change");
+                    served.is_known = false;
+                }
+            }
+        }
+    }
+
+    /// Compares the tables with what is desired, and writes the difference.
+    pub(super) async fn verify(&mut self, verdict: &mut Verdict) {
+        for served in &mut self.families {
+            let table = self.options.table_name(served.family);
+            if let Err(error) = served.verify(&*self.kernel, &table, verdict).await {
+                let cause = std::error::Error::source(&error);
+                let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+                verdict.problems.push(format!("Table {table} cannot be checked: {error}{cause}."));
+            }
+        }
+    }
+}
+
+impl Served {
+    async fn apply(&mut self, kernel: &dyn Kernel, delta: &Delta) -> Result<(), KernelError> {
+        if self.is_known && !delta.complete {
+            let mut staged = self.table.stage(delta);
+            let batches = std::mem::take(&mut staged.batches);
+            let written = write(kernel, self.family, &batches).await;
+            return match written {
+                Ok(()) => {
+                    self.table.commit(staged);
+                    Ok(())
+                }
+                Err(failure) => {
+                    self.is_known = failure.is_whole;
+                    Err(failure.error)
+                }
+            };
+        }
+        self.adopt(kernel, delta).await.map(drop)
+    }
+
+    /// Reads the table and writes what is different; says how many batches that took.
+    async fn adopt(&mut self, kernel: &dyn Kernel, delta: &Delta) -> Result<usize, KernelError> {
+        let found = kernel.read(self.family).await?;
+        let (mut table, mut staged) = self.table.adopt(found.as_ref(), delta);
+        let batches = std::mem::take(&mut staged.batches);
+        self.is_known = false;
+        write(kernel, self.family, &batches).await.map_err(|failure| failure.error)?;
+        table.commit(staged);
+        self.table = table;
+        self.is_known = true;
+        Ok(batches.len())
+    }
+
+    async fn verify(
+        &mut self,
+        kernel: &dyn Kernel,
+        name: &str,
+        verdict: &mut Verdict,
+    ) -> Result<(), KernelError> {
+        if !self.is_known {
+            verdict.reapply = true;
+            return Ok(());
+        }
+        let found = kernel.read(self.family).await?;
+        let faults = self.table.faults(found.as_ref());
+        for foreign in found.iter().flat_map(|found| &found.foreign) {
+            tracing::warn!(table = name, "{foreign} in our table is not ours");
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let delta = self.table.whole();
+        self.adopt(kernel, &delta).await?;
+        verdict.repaired.push(format!("Table {name} was changed by others: {}.", faults.join(", ")));
+        Ok(())
+    }
+}
+
+/// A batch was not written.
+struct Failure {
+    error: KernelError,
+    /// Whether nothing at all was written.
+    is_whole: bool,
+}
+
+async fn write(kernel: &dyn Kernel, family: Family, batches: &[Batch]) -> Result<(), Failure> {
+    for (index, batch) in batches.iter().enumerate() {
+        if let Err(error) = kernel.commit(family, batch).await {
+            let is_whole = index == 0 && error.is_whole();
+            return Err(Failure { error, is_whole });
+        }
+    }
+    Ok(())
+}
+
+/// What the rules of a family depend on.
+fn shape(options: &NftablesOptions, family: Family) -> Shape {
+    let local_pod = match &options.detector {
+        Detector::None => None,
+        Detector::ClusterCidr(cidrs) => cidrs
+            .iter()
+            .any(|cidr| Family::of(cidr.network()) == family)
+            .then_some(Source::Address),
+        Detector::NodeCidr => Some(Source::Address),
+        Detector::BridgeInterface(name) => {
+            // The kernel compares the whole of what an interface's name can be.
+            let mut whole = name.clone().into_bytes();
+            whole.resize(16, 0);
+            Some(Source::Interface(whole))
+        }
+        Detector::InterfacePrefix(prefix) => {
+            Some(Source::Interface(prefix.clone().into_bytes()))
+        }
+    };
+    Shape {
+        family,
+        masquerade_all: options.masquerade_all,
+        mark: 1_u32.checked_shl(u32::from(options.masquerade_bit)).unwrap_or(1 << 14),
+        local_pod,
+    }
+}
