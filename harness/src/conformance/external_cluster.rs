@@ -47,8 +47,7 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     stage.serve([service])?.nothing()?;
     for pod in ["client", "echo-3", "outside"].map(|name| stage.world().pod(name)) {
         let pod = pod?;
-        let source =
-            if stage.decides_calls_of(pod) { Source::Kept } else { Source::Masqueraded };
+        let source = if stage.decides_calls_of(pod) { Source::Kept } else { Source::Masqueraded };
         for to in [external, balancer, node_port] {
             stage.expect_reach(pod, dialect, to, &endpoints, source)?;
         }

@@ -26,8 +26,7 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     let service = Service::new(&format!("self-{number}"), protocol, family).cluster_ip(address);
     stage.serve([service.clone().endpoints(&[own]).local(&[own])])?.nothing()?;
     let pod = stage.world().pod("echo-1")?;
-    let source =
-        if stage.decides_calls_of(pod) { Source::Kept } else { Source::Masqueraded };
+    let source = if stage.decides_calls_of(pod) { Source::Kept } else { Source::Masqueraded };
     stage.expect_reach(pod, dialect, address, &[own], source)?;
     // Nobody else's source is changed by that.
     let client = stage.client()?;

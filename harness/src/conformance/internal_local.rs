@@ -53,7 +53,7 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
         }
     } else {
         left.only(&key, |reason| *reason == LeftReason::NoLocalEndpoint)?;
-        for pod in pods {
+        for &pod in &pods {
             stage.expect_untouched(pod, dialect, cluster)?;
         }
     }

@@ -42,7 +42,8 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
         stage.restart_at(|site| (site.local_pods, site.masquerade_all) = (local_pods, all));
         stage.apply_all()?.nothing()?;
         for (dialect, address, endpoints) in &services {
-            seen(stage, *dialect, *address, endpoints).with_context(|| format!("{local_pods:?}"))?;
+            seen(stage, *dialect, *address, endpoints)
+                .with_context(|| format!("{local_pods:?}"))?;
         }
     }
     stage.restart_at(|site| (site.local_pods, site.masquerade_all) = (NodeCidr, false));

@@ -17,7 +17,7 @@ const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// Somebody who connects, burst by burst.
 #[derive(Clone, Debug)]
-pub struct Caller<'w> {
+pub(super) struct Caller<'w> {
     pod: &'w Pod,
     burst: Burst,
     next_port: u16,
@@ -30,13 +30,13 @@ impl<'w> Caller<'w> {
     /// where it went before. A new flow is meant here: each datagram socket has a local port that
     /// none had for long.
     #[must_use]
-    pub const fn new(pod: &'w Pod, burst: Burst) -> Self {
+    pub(super) const fn new(pod: &'w Pod, burst: Burst) -> Self {
         Self { pod, burst, next_port: PORTS.start }
     }
 
     /// Who it is.
     #[must_use]
-    pub const fn pod(&self) -> &'w Pod {
+    pub(super) const fn pod(&self) -> &'w Pod {
         self.pod
     }
 
@@ -45,7 +45,7 @@ impl<'w> Caller<'w> {
     /// # Errors
     ///
     /// Fails where the pod's process is gone.
-    pub fn call(&mut self) -> Result<Tally> {
+    pub(super) fn call(&mut self) -> Result<Tally> {
         let mut burst = self.burst.clone();
         if burst.socket.transport == Transport::Udp {
             let count = u16::try_from(burst.count)?;
@@ -65,7 +65,7 @@ impl<'w> Caller<'w> {
 /// # Errors
 ///
 /// Fails as `work` does, and where a pod's process is gone.
-pub fn meanwhile(
+pub(super) fn meanwhile(
     callers: Vec<Caller<'_>>,
     work: impl FnOnce() -> Result<()>,
 ) -> Result<Vec<Tally>> {
@@ -100,7 +100,7 @@ pub fn meanwhile(
 /// # Errors
 ///
 /// Fails where one did not.
-pub fn expect_served_all(
+pub(super) fn expect_served_all(
     tallies: &[Tally],
     endpoints: &[std::net::SocketAddr],
 ) -> Result<()> {

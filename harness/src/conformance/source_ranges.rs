@@ -40,9 +40,10 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     stage.expect_served(client, dialect, cluster, &endpoints)?;
     if stage.can(Feature::SourceRanges) {
         left.nothing()?;
-        stage.clients()?.into_iter().try_for_each(|pod| {
-            stage.expect_silence(pod, dialect, balancer)
-        })?;
+        stage
+            .clients()?
+            .into_iter()
+            .try_for_each(|pod| stage.expect_silence(pod, dialect, balancer))?;
         return enforced(stage, dialect, number, &endpoints);
     }
     let ranges = |reason: &LeftReason| *reason == LeftReason::SourceRanges;

@@ -34,20 +34,23 @@ const fn nft(family: Family) -> NftFamily {
 }
 
 fn connection() -> Result<Connection<Nftables>> {
-    Connection::new().context("cannot open a netlink socket")
+    Connection::<Nftables>::new().context("cannot open a netlink socket")
 }
 
 impl Stage<'_> {
     /// Whether there is a table in a family.
     pub(super) fn has_table(&self, family: Family) -> Result<bool> {
-        let tables = self.block_on(async { connection()?.list_tables_in(nft(family)).await })?;
+        let tables = self.block_on(async {
+            Ok::<_, anyhow::Error>(connection()?.list_tables_in(nft(family)).await?)
+        })?;
         Ok(tables.iter().any(|table| table.name == TABLE))
     }
 
     /// The chains of the table of a family that have rules.
     pub(super) fn chains(&self, family: Family) -> Result<Vec<String>> {
-        let rules =
-            self.block_on(async { connection()?.list_rules(TABLE, nft(family)).await })?;
+        let rules = self.block_on(async {
+            Ok::<_, anyhow::Error>(connection()?.list_rules(TABLE, nft(family)).await?)
+        })?;
         let mut chains: Vec<_> = rules.into_iter().map(|rule| rule.chain).collect();
         chains.sort_unstable();
         chains.dedup();
@@ -56,7 +59,9 @@ impl Stage<'_> {
 
     /// The sets and maps of the table of a family.
     pub(super) fn sets(&self, family: Family) -> Result<Vec<String>> {
-        let sets = self.block_on(async { connection()?.list_sets_in(TABLE, nft(family)).await })?;
+        let sets = self.block_on(async {
+            Ok::<_, anyhow::Error>(connection()?.list_sets_in(TABLE, nft(family)).await?)
+        })?;
         Ok(sets.into_iter().map(|set| set.name).collect())
     }
 

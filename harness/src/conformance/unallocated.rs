@@ -20,7 +20,7 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
     }
     let nets = |family| {
         let length = if family == Family::V4 { 16 } else { 64 };
-        Ok(vec![IpNet::new(service_ip(family, 0), length)?])
+        Ok::<_, anyhow::Error>(vec![IpNet::new(service_ip(family, 0), length)?])
     };
     let cidrs = [nets(Family::V4)?, nets(Family::V6)?].concat();
     stage.change_node(|node| {

@@ -125,18 +125,19 @@ fn connection(site: &Site) -> Result<blocking::Connection<Route>> {
 
 /// Has the loopback interface of a site carry an address, or not.
 pub(super) fn carry(site: &Site, address: IpAddr, wanted: bool) -> Result<()> {
-    let work = async move |route: &Connection<Route>| match (address, wanted) {
-        (IpAddr::V4(address), true) => {
-            route.add_address(Ipv4Address::new("lo", address, 32)).await
-        }
-        (IpAddr::V6(address), true) => {
-            route.add_address(Ipv6Address::new("lo", address, 128).nodad()).await
-        }
-        (IpAddr::V4(address), false) => route.del_address("lo", address.into(), 32).await,
-        (IpAddr::V6(address), false) => route.del_address("lo", address.into(), 128).await,
-    };
+    let length = if address.is_ipv4() { 32 } else { 128 };
     connection(site)?
-        .run(move |route| Box::pin(work(route)))
+        .run(move |route| {
+            Box::pin(async move {
+                match address {
+                    _ if !wanted => route.del_address("lo", address, length).await,
+                    IpAddr::V4(v4) => route.add_address(Ipv4Address::new("lo", v4, length)).await,
+                    IpAddr::V6(v6) => {
+                        route.add_address(Ipv6Address::new("lo", v6, length).nodad()).await
+                    }
+                }
+            })
+        })
         .with_context(|| format!("cannot have {} carry {address}", site.namespace))
 }
 
