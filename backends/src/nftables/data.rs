@@ -106,12 +106,27 @@ pub(super) enum Data {
     Until(Bytes),
     /// A value.
     Value(Bytes),
-    /// A packet goes on in this chain, for good.
+    /// A packet goes on in this chain, for good. In all but the smallest maps that is the chain's
+    /// kind, behind the protocol of the key.
     Goto(Chain),
     /// A packet is dropped.
     Drop,
     /// Something that we never write.
     Foreign,
+}
+
+/// How a map that says no verdicts says that a packet goes on in a chain: the protocol, which ends
+/// one word before the key does, and the kind of the chain.
+pub(super) fn kind_value(key: &[u8], chain: Chain) -> Option<Bytes> {
+    let (kind, count) = chain.kind()?;
+    let protocol = key.get(key.len().checked_sub(8)?..key.len() - 4)?;
+    Some(Fields::new().then(protocol).number(kind).number(count).done())
+}
+
+/// The chain that such a map says.
+pub(super) fn chain_of_value(value: &[u8]) -> Option<Chain> {
+    let mut value = Cursor(value.get(4..)?);
+    Chain::of_kind(value.number()?, value.number()?)
 }
 
 /// An element of a set or map.

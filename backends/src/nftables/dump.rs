@@ -16,6 +16,8 @@ pub(super) struct Found {
     pub(super) elements: HashMap<ElementKey, FoundElement>,
     /// The chains that are ours.
     pub(super) chains: Vec<Chain>,
+    /// The chains that frontends of their kind lead to.
+    pub(super) kinds: Vec<(SetName, Chain)>,
     /// The sets that are ours and of our shape.
     pub(super) sets: Vec<SetName>,
     /// What is there and not ours, as people name it.
@@ -38,6 +40,13 @@ pub(super) struct FoundElement {
 }
 
 impl Found {
+    /// Whether frontends of its kind lead to a chain, if there are any.
+    pub(super) fn leads_to(&self, chain: Chain) -> bool {
+        let is_in = |set| self.kinds.contains(&(set, chain));
+        chain.kind().is_none()
+            || (is_in(SetName::Kinds) && (!chain.is_counted() || is_in(SetName::ListKinds)))
+    }
+
     /// What a map says of a key.
     pub(super) fn data(&self, set: SetName, key: Bytes) -> Option<&Data> {
         self.elements.get(&(set, key)).map(|element| &element.data)

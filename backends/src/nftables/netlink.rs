@@ -17,7 +17,7 @@ use nlink::{
 use shunt_core::model::Family;
 
 use super::{
-    data::{Bytes, Data},
+    data::{Bytes, Cursor, Data, Fields, ElementKey, chain_of_value, kind_value},
     dump::{Found, FoundElement},
     options::NftablesOptions,
     ruleset::{Chain, Field, Hook, RuleBody, SetName, Values, nft_family},
@@ -40,6 +40,10 @@ pub(super) enum Structure {
     AddChain(Chain),
     /// A chain gets these rules in place of those that it has.
     Rules(Chain, Vec<RuleBody>),
+    /// Frontends of a chain's kind lead to it.
+    AddKind(Chain),
+    /// Nothing leads to a chain any more.
+    DeleteKind(Chain),
     /// A chain goes.
     DeleteChain(Chain),
 }
@@ -195,6 +199,20 @@ impl Netlink {
                     transaction.add_rule(whole)
                 })
             }
+            Structure::AddKind(chain) => {
+                kinds_of(*chain).into_iter().fold(transaction, |transaction, (set, key)| {
+                    let mut kinds = ElementList::new(table, set);
+                    kinds.push_element(&key, &Data::Goto(*chain), None);
+                    put(transaction, nft, NFT_MSG_NEWSETELEM, kinds)
+                })
+            }
+            Structure::DeleteKind(chain) => {
+                kinds_of(*chain).into_iter().fold(transaction, |transaction, (set, key)| {
+                    let mut kinds = ElementList::new(table, set);
+                    kinds.push_key(&key, None);
+                    put(transaction, nft, NFT_MSG_DELSETELEM, kinds)
+                })
+            }
             Structure::DeleteChain(chain) => {
                 transaction.del_chain(table, &chain.to_string(), nft)
             }
@@ -224,14 +242,8 @@ impl Netlink {
                 }
             }
             let nft = nft_family(family);
-            for attributes in gone.done() {
-                let message = RawMessage::new(NFT_MSG_DELSETELEM, nft).attrs(attributes);
-                transaction = transaction.raw(message);
-            }
-            for attributes in here.done() {
-                let message = RawMessage::new(NFT_MSG_NEWSETELEM, nft).flags(CREATE);
-                transaction = transaction.raw(message.attrs(attributes));
-            }
+            transaction = put(transaction, nft, NFT_MSG_DELSETELEM, gone);
+            transaction = put(transaction, nft, NFT_MSG_NEWSETELEM, here);
         }
         transaction
     }
@@ -290,9 +302,13 @@ impl Netlink {
                 found.remembered = elements.len() as u64;
                 continue;
             }
+            if matches!(set, SetName::Kinds | SetName::ListKinds) {
+                elements.iter().for_each(|element| note_kind(&mut found, set, element));
+                continue;
+            }
             found.elements.reserve(elements.len());
             for element in elements {
-                let (key, element) = found_element(&element);
+                let (key, element) = found_element(set, &element);
                 found.elements.insert((set, key), element);
             }
         }
@@ -359,8 +375,54 @@ fn note_chain(found: &mut Found, info: &ChainInfo) {
     }
 }
 
-fn found_element(element: &SetElement) -> (Bytes, FoundElement) {
+/// Puts the messages of a list of elements into a transaction.
+fn put(
+    transaction: Transaction,
+    family: nlink::netlink::nftables::Family,
+    message: u8,
+    elements: ElementList,
+) -> Transaction {
+    elements.done().into_iter().fold(transaction, |transaction, attributes| {
+        let flags = if message == NFT_MSG_NEWSETELEM { CREATE } else { 0 };
+        transaction.raw(RawMessage::new(message, family).flags(flags).attrs(attributes))
+    })
+}
+
+/// Where a chain stands by its kind.
+fn kinds_of(chain: Chain) -> Vec<ElementKey> {
+    let Some((kind, count)) = chain.kind() else { return Vec::new() };
+    let key = Fields::new().number(kind).number(count).done();
+    let mut kinds = vec![(SetName::Kinds, key.clone())];
+    if chain.is_counted() {
+        kinds.push((SetName::ListKinds, key));
+    }
+    kinds
+}
+
+fn note_kind(found: &mut Found, set: SetName, element: &SetElement) {
+    let mut key = Cursor(element.key());
+    let kind = key.number().zip(key.number());
+    let chain = kind.and_then(|(kind, count)| Chain::of_kind(kind, count));
+    let (_, element) = found_element(set, element);
+    match chain {
+        Some(chain) if element.data == Data::Goto(chain) => found.kinds.push((set, chain)),
+        _ => found.misshapen.push("an element of kinds".to_owned()),
+    }
+}
+
+fn found_element(set: SetName, element: &SetElement) -> (Bytes, FoundElement) {
+    let leads = matches!(
+        set,
+        SetName::Frontends(_) | SetName::ClusterLists(_) | SetName::LocalLists(_)
+    );
     let data = match (element.data(), element.key_end()) {
+        (Some(SetElementData::Value(value)), None) if leads => {
+            let chain = chain_of_value(value);
+            let chain = chain.filter(|chain| {
+                kind_value(element.key(), *chain).as_deref() == Some(value.as_slice())
+            });
+            chain.map_or(Data::Foreign, Data::Goto)
+        }
         (Some(SetElementData::Value(value)), None) => Data::Value(value.as_slice().into()),
         (Some(SetElementData::Verdict(Verdict::Drop)), None) => Data::Drop,
         (Some(SetElementData::Verdict(Verdict::GotoTo(chain))), None) => {

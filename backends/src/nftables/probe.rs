@@ -103,6 +103,7 @@ fn whole(family: Family) -> Batch {
     before.extend(SetName::ALL.map(Structure::AddSet));
     before.extend(inner().map(Structure::AddChain));
     before.extend(inner().map(|chain| Structure::Rules(chain, rules(&shape, chain))));
+    before.extend(inner().map(Structure::AddKind));
     before.extend(Hook::ALL.map(|hook| Structure::AddChain(Chain::Base(hook))));
     Batch { before, ..Batch::default() }
 }

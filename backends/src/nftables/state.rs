@@ -205,7 +205,8 @@ impl Table {
         sweep.batches = batches(Vec::new(), changes);
         if !sweep.chains.is_empty() {
             let mut last = sweep.batches.pop().unwrap_or_default();
-            last.after = sweep.chains.iter().map(|chain| Structure::DeleteChain(*chain)).collect();
+            last.after = sweep.chains.iter().map(|chain| Structure::DeleteKind(*chain)).collect();
+            last.after.extend(sweep.chains.iter().map(|chain| Structure::DeleteChain(*chain)));
             sweep.batches.push(last);
         }
         sweep
@@ -263,6 +264,10 @@ impl Table {
         for chain in all.chain(self.chains()).filter(|chain| !found.chains.contains(chain)) {
             faults.push(format!("chain {chain} was gone"));
         }
+        let leads = Chain::CONSTANT.into_iter().chain(self.chains());
+        for chain in leads.filter(|chain| !found.leads_to(*chain)) {
+            faults.push(format!("nothing led to chain {chain}"));
+        }
         for chain in &found.chains {
             let name = chain.to_string();
             let there = found.rules.get(&name).map_or(0, Vec::len);
@@ -271,9 +276,13 @@ impl Table {
             }
         }
         let wanted = self.elements();
+        let packets = [SetName::Affinity, SetName::Kinds];
         for set in SetName::ALL {
             if !found.sets.contains(&set) {
                 faults.push(format!("set {} was gone", set.name()));
+                continue;
+            }
+            if packets.contains(&set) {
                 continue;
             }
             let is_right = |(key, element): (&ElementKey, &FoundElement)| match wanted.get(key) {
@@ -410,6 +419,8 @@ impl Table {
         let absent = |chain: &&Chain| !chains.contains(chain);
         before.extend(inner.iter().filter(absent).map(|chain| Structure::AddChain(*chain)));
         before.extend(inner.iter().map(|chain| self.rules(*chain)));
+        let leads = |chain: &&Chain| !usable.is_some_and(|found| found.leads_to(**chain));
+        before.extend(inner.iter().filter(leads).map(|chain| Structure::AddKind(*chain)));
         let base: Vec<Chain> = Hook::ALL.into_iter().map(Chain::Base).collect();
         let mut after: Vec<Structure> =
             base.iter().filter(absent).map(|chain| Structure::AddChain(*chain)).collect();
@@ -664,7 +675,8 @@ impl<'a> Staging<'a> {
         new_chains.sort();
         let added = new_chains.iter().map(|chain| Structure::AddChain(*chain));
         let ruled = new_chains.iter().map(|chain| self.table.rules(*chain));
-        self.staged.batches = batches(added.chain(ruled).collect(), changes);
+        let kinds = new_chains.iter().map(|chain| Structure::AddKind(*chain));
+        self.staged.batches = batches(added.chain(ruled).chain(kinds).collect(), changes);
         self.staged
     }
 

@@ -9,8 +9,8 @@ use nlink::netlink::nftables::{
 };
 
 use super::{
-    data::{Bytes, Data},
-    ruleset::SetName,
+    data::{Bytes, Data, kind_value},
+    ruleset::{SetName, Values},
 };
 
 const NESTED: u16 = 0x8000;
@@ -23,6 +23,7 @@ const ROOM: usize = 60_000;
 
 /// A list of elements of one set, cut into messages.
 pub(super) struct ElementList {
+    has_verdicts: bool,
     head: Vec<u8>,
     current: Vec<u8>,
     messages: Vec<Vec<u8>>,
@@ -34,7 +35,8 @@ impl ElementList {
         let mut head = Vec::with_capacity(64);
         attribute(&mut head, NFTA_SET_ELEM_LIST_TABLE, &[table.as_bytes(), &[0]]);
         attribute(&mut head, NFTA_SET_ELEM_LIST_SET, &[set.name().as_bytes(), &[0]]);
-        Self { head, current: Vec::new(), messages: Vec::new() }
+        let has_verdicts = set.values() == Values::Verdicts;
+        Self { has_verdicts, head, current: Vec::new(), messages: Vec::new() }
     }
 
     /// Adds an element that is to be deleted.
@@ -44,6 +46,11 @@ impl ElementList {
 
     /// Adds an element that is to be there.
     pub(super) fn push_element(&mut self, key: &[u8], data: &Data, comment: Option<&str>) {
+        let kind = match data {
+            Data::Goto(chain) if !self.has_verdicts => kind_value(key, *chain),
+            _ => None,
+        };
+        let kind = kind.as_deref();
         self.push(|buffer| {
             let end = match data {
                 Data::Until(end) => Some(&**end),
@@ -54,7 +61,12 @@ impl ElementList {
                 Data::Value(value) => nest(buffer, NFTA_SET_ELEM_DATA, |buffer| {
                     attribute(buffer, NFTA_DATA_VALUE, &[value]);
                 }),
-                Data::Goto(chain) => verdict(buffer, NFT_GOTO, Some(&chain.to_string())),
+                Data::Goto(chain) => match kind {
+                    Some(value) => nest(buffer, NFTA_SET_ELEM_DATA, |buffer| {
+                        attribute(buffer, NFTA_DATA_VALUE, &[value]);
+                    }),
+                    None => verdict(buffer, NFT_GOTO, Some(&chain.to_string())),
+                },
                 Data::Drop => verdict(buffer, NF_DROP, None),
                 Data::Member | Data::Until(_) | Data::Foreign => {}
             }

@@ -15,6 +15,13 @@ impl Place {
     /// Both.
     pub(in super::super) const ALL: [Self; 2] = [Self::Address, Self::NodePort];
 
+    const fn bit(self) -> u32 {
+        match self {
+            Self::Address => 0,
+            Self::NodePort => 1 << 24,
+        }
+    }
+
     const fn prefix(self) -> &'static str {
         match self {
             Self::Address => "",
@@ -41,6 +48,13 @@ impl List {
         match self {
             Self::Cluster => 0,
             Self::Local => 1 << 20,
+        }
+    }
+
+    const fn bit(self) -> u32 {
+        match self {
+            Self::Cluster => 0,
+            Self::Local => 1 << 25,
         }
     }
 
@@ -150,6 +164,37 @@ impl Chain {
         Self::RangedLocal,
     ];
 
+    /// Its kind and its number of endpoints, if frontends lead to it.
+    pub(in super::super) const fn kind(self) -> Option<(u32, u32)> {
+        Some(match self {
+            Self::External(place) => (place.bit() | 0x1000_0000, 0),
+            Self::ExternalLocal(place) => (place.bit() | 0x2000_0000, 0),
+            Self::Ranged => (0x3000_0000, 0),
+            Self::RangedLocal => (0x4000_0000, 0),
+            Self::Choose { place, list, count } => (place.bit() | list.bit(), count),
+            // Kubernetes allows 86,400 seconds, which is 17 bits.
+            Self::Sticky { place, list, seconds, count } => {
+                (0x8000_0000 | place.bit() | list.bit() | (seconds & 0x00ff_ffff), count)
+            }
+            _ => return None,
+        })
+    }
+
+    /// The chain of a kind and a number of endpoints.
+    pub(in super::super) fn of_kind(kind: u32, count: u32) -> Option<Self> {
+        let place = Place::ALL.into_iter().find(|place| place.bit() == kind & (1 << 24))?;
+        let list = List::ALL.into_iter().find(|list| list.bit() == kind & (1 << 25))?;
+        let chain = match kind >> 28 {
+            0 => Self::Choose { place, list, count },
+            1 => Self::External(place),
+            2 => Self::ExternalLocal(place),
+            3 => Self::Ranged,
+            4 => Self::RangedLocal,
+            _ => Self::Sticky { place, list, seconds: kind & 0x00ff_ffff, count },
+        };
+        (chain.kind() == Some((kind, count))).then_some(chain)
+    }
+
     /// Whether it is there only as long as a ServicePort leads to it.
     pub(in super::super) const fn is_counted(self) -> bool {
         matches!(self, Self::Choose { .. } | Self::Sticky { .. })
@@ -228,6 +273,9 @@ mod tests {
         }
         for chain in all {
             assert_eq!(chain.to_string().parse(), Ok(chain));
+            if let Some((kind, count)) = chain.kind() {
+                assert_eq!(Chain::of_kind(kind, count), Some(chain));
+            }
         }
         for other in ["cluster-", "cluster-03", "cluster-1-2", "sticky-cluster-1-2", "x", ""] {
             assert_eq!(other.parse::<Chain>(), Err(NotOurs), "{other}");

@@ -120,6 +120,22 @@ impl RuleBody {
         self.then(LookupExpr::new(map.name(), word(at)).dreg(Register::Verdict))
     }
 
+    /// Goes on in the chain of the frontend, if a map says one: see [`super::sticky`] for why
+    /// numbers of the connection are loaded first.
+    pub(super) fn chain_of(self, place: Place, map: SetName) -> Self {
+        let at = self.key_words(place);
+        let kinds = match map {
+            SetName::Frontends(_) => SetName::Kinds,
+            // The kernel takes no map that leads from a chain back to it.
+            _ => SetName::ListKinds,
+        };
+        self.frontend(place)
+            .connection(at + 1)
+            .connection(at + 2)
+            .map(0, map, at)
+            .verdict_of(at + 1, kinds)
+    }
+
     /// Translates the destination to the address and the port at two words.
     pub(super) fn translate(self, address: usize, port: usize) -> Self {
         let family = match self.family {

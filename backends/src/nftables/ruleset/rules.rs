@@ -124,15 +124,15 @@ fn services(shape: &Shape) -> Vec<RuleBody> {
         rules.push(body.mark(shape.mark, true));
     }
     let frontends = SetName::Frontends(Place::Address);
-    rules.push(shape.rule("").frontend(Place::Address).verdict_of(0, frontends));
+    let comment = "ct id = what frontends says of ip daddr . meta l4proto . th dport";
+    rules.push(shape.rule(comment).chain_of(Place::Address, frontends));
     let node_ports = SetName::Frontends(Place::NodePort);
     rules.push(
         shape
-            .rule("")
+            .rule("ct id = what node-ports says of meta l4proto . th dport")
             .destination(0)
             .is_in(0, SetName::NodeAddresses)
-            .frontend(Place::NodePort)
-            .verdict_of(0, node_ports),
+            .chain_of(Place::NodePort, node_ports),
     );
     rules
 }
@@ -166,23 +166,23 @@ fn served_from(body: RuleBody, place: Place, list: List) -> RuleBody {
         List::Cluster => SetName::ClusterLists(place),
         List::Local => SetName::LocalLists(place),
     };
-    body.frontend(place).verdict_of(0, lists)
+    body.chain_of(place, lists)
 }
 
 fn external(shape: &Shape, place: Place) -> Vec<RuleBody> {
-    let body = shape.rule("policy Cluster: from any endpoint, masqueraded").mark(shape.mark, true);
+    let body = shape.rule("policy Cluster: masqueraded, from any endpoint; ct id = what cluster-lists says").mark(shape.mark, true);
     vec![served_from(body, place, List::Cluster)]
 }
 
 fn external_local(shape: &Shape, place: Place) -> Vec<RuleBody> {
     let mut rules = Vec::new();
     if shape.local_pod.is_some() {
-        let body = shape.is_local_pod(shape.rule("policy Local, but for local pods"), true);
+        let body = shape.is_local_pod(shape.rule("policy Local, but for local pods; ct id = what cluster-lists says"), true);
         rules.push(served_from(body, place, List::Cluster));
     }
-    let body = shape.rule("policy Local, but for this host").is_from_host().mark(shape.mark, true);
+    let body = shape.rule("policy Local, but for this host; ct id = what cluster-lists says").is_from_host().mark(shape.mark, true);
     rules.push(served_from(body, place, List::Cluster));
-    let body = shape.rule("policy Local: from endpoints of this node, source kept");
+    let body = shape.rule("policy Local: source kept, from this node; ct id = what local-lists says");
     rules.push(served_from(body, place, List::Local));
     rules
 }

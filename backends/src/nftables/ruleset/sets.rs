@@ -8,11 +8,15 @@ use super::chains::Place;
 /// of the first begins with an address, and the key of the second does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in super::super) enum SetName {
-    /// Where a packet to a frontend goes.
+    /// The chain of each kind.
+    Kinds,
+    /// The chain of each kind that a first step may lead to.
+    ListKinds,
+    /// The kind of each frontend.
     Frontends(Place),
     /// The endpoints of each frontend, by slot.
     Endpoints(Place),
-    /// Where a packet goes that is served from the cluster list, after a first step.
+    /// The kind of a frontend that is served from the cluster list, after a first step.
     ClusterLists(Place),
     /// The same for the local list.
     LocalLists(Place),
@@ -68,7 +72,9 @@ pub(in super::super) enum Values {
 
 impl SetName {
     /// All of them.
-    pub(in super::super) const ALL: [Self; 22] = [
+    pub(in super::super) const ALL: [Self; 24] = [
+        Self::Kinds,
+        Self::ListKinds,
         Self::Frontends(Place::Address),
         Self::Frontends(Place::NodePort),
         Self::ClusterLists(Place::Address),
@@ -96,6 +102,8 @@ impl SetName {
     /// The name in the kernel.
     pub(in super::super) const fn name(self) -> &'static str {
         match self {
+            Self::Kinds => "kinds",
+            Self::ListKinds => "list-kinds",
             Self::Frontends(Place::Address) => "frontends",
             Self::Frontends(Place::NodePort) => "node-ports",
             Self::Endpoints(Place::Address) => "endpoints",
@@ -124,10 +132,12 @@ impl SetName {
     /// What it is for, for whoever lists the table.
     pub(in super::super) const fn comment(self) -> &'static str {
         match self {
-            Self::Frontends(_) => "who serves it: the chain for its kind and its number of endpoints",
+            Self::Kinds => "kind . number of endpoints -> chain",
+            Self::ListKinds => "as kinds, after a first step",
+            Self::Frontends(_) => "frontend -> protocol . kind . number of endpoints",
             Self::Endpoints(_) => "frontend . slot -> endpoint",
-            Self::ClusterLists(_) => "served from the list of the whole cluster",
-            Self::LocalLists(_) => "served from the list of this node",
+            Self::ClusterLists(_) => "as frontends, after a first step: from the whole cluster",
+            Self::LocalLists(_) => "as frontends, after a first step: from this node",
             Self::Ids(_) => "frontend -> protocol . number of the ServicePort, where it has affinity",
             Self::Unserved(_) => "frontends without endpoints",
             Self::Allowed => "sources that load-balancer addresses with source ranges admit",
@@ -160,7 +170,7 @@ impl SetName {
             Self::Endpoints(Place::Address) => &[Address, Protocol, Port, Number],
             Self::Endpoints(Place::NodePort) => &[Protocol, Port, Number],
             Self::Allowed => &[Address, Protocol, Port, Address],
-            Self::StickyEndpoints => &[Number, Number],
+            Self::Kinds | Self::ListKinds | Self::StickyEndpoints => &[Number, Number],
             Self::ClusterMembers | Self::LocalMembers => &[Number, Address, Port],
             Self::Affinity => &[Number, Address],
             Self::ClusterIps | Self::ServiceCidrs | Self::LocalPods | Self::NodeAddresses => {
@@ -174,10 +184,12 @@ impl SetName {
     pub(in super::super) const fn values(self) -> Values {
         use Field::{Address, Number, Port, Protocol};
         match self {
-            Self::Frontends(_)
-            | Self::ClusterLists(_)
-            | Self::LocalLists(_)
-            | Self::Unserved(_) => Values::Verdicts,
+            // The kernel walks through all verdict maps whenever one of them changes, so what there
+            // is much of is none.
+            Self::Kinds | Self::ListKinds | Self::Unserved(_) => Values::Verdicts,
+            Self::Frontends(_) | Self::ClusterLists(_) | Self::LocalLists(_) => {
+                Values::Fields(&[Protocol, Number, Number])
+            }
             Self::Endpoints(_) => Values::Fields(&[Address, Port]),
             Self::Ids(_) => Values::Fields(&[Protocol, Number]),
             Self::StickyEndpoints | Self::Affinity => {

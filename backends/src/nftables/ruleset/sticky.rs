@@ -5,7 +5,7 @@
 //! that a map is about to write is loaded with something of the same length first, and the first
 //! one is loaded again afterwards. `nft` then shows what was loaded in place of what the map said:
 //! `ct id` stands for the number of the ServicePort, `ct reply saddr` and `ct reply proto-src` for
-//! the endpoint. The comments say so.
+//! the endpoint. The comments say so, and `shunt get rules` says it in words.
 
 use nlink::netlink::nftables::{CtKey, DynsetOp};
 use shunt_core::model::Family;
