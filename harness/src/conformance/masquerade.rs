@@ -27,6 +27,9 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
         let address = SocketAddr::new(service_ip(family, number), 80);
         let service = Service::new(&format!("seen-{number}"), protocol, family);
         stage.serve([service.cluster_ip(address).endpoints(&endpoints)])?.nothing()?;
+        let service = Service::new(&format!("near-{number}"), protocol, family);
+        let service = service.cluster_ip(near(address)).endpoints(&endpoints[..1]);
+        stage.serve([service])?.nothing()?;
         services.push((dialect, address, endpoints));
     }
     use LocalPods::{Bridge, ClusterCidr, NodeCidr, Prefix, Unknown};
@@ -50,6 +53,11 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
     without_pod_cidr(stage, &services)
 }
 
+/// The address of a Service that has only the endpoint on this node.
+fn near(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port() + 1)
+}
+
 type Served = (Dialect, SocketAddr, [SocketAddr; 2]);
 
 fn seen(
@@ -59,7 +67,12 @@ fn seen(
     endpoints: &[SocketAddr],
 ) -> Result<()> {
     let local_pods = stage.site().local_pods;
-    for name in ["client", "echo-2", "outside"] {
+    for (name, address, endpoints) in [
+        ("client", address, endpoints),
+        ("outside", address, endpoints),
+        // Answers from its own node would not come this way if its source stays.
+        ("echo-2", near(address), &endpoints[..1]),
+    ] {
         let is_local_pod = match local_pods {
             LocalPods::Unknown => true,
             // Pods of other nodes are as good.

@@ -60,5 +60,6 @@ fn untracked(
     for pod in [outside, host] {
         stage.expect_served(pod, dialect, address, &[address])?;
     }
+    stage.track(address.ip())?;
     host.carry_no_longer(address.ip())
 }

@@ -1,19 +1,20 @@
 //! What becomes of packets: where they arrive, from whom, and whether at all.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
-use shunt_core::{
-    backend::Feature,
-    model::{Family, Protocol},
-};
+use shunt_core::{backend::Feature, model::Family};
 
 use super::{Dialect, Stage, expect::visit, external_ip};
 use crate::{
-    probe::{Failure, Fate, How, Sighting, Socket, Transport},
+    probe::{Fate, How, Sighting, Socket, Transport},
+    until,
     world::{Pod, World},
 };
+
+/// How long a refusal may take to be heard of.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whose address an endpoint sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,38 +99,56 @@ impl<'w> Stage<'w> {
         bail!("{}: never reached {missing:?}", what())
     }
 
-    /// Expects that a connection to `to` is refused. `by_call` says that the call which carries the
-    /// address itself is to fail, and not a later one because of an ICMP message.
+    /// Expects that a connection to `to` is refused by the call that carries the address, and not
+    /// by an ICMP message that comes later.
     ///
     /// # Errors
     ///
     /// Fails where it is not.
-    pub fn expect_refused(
-        &self,
-        pod: &Pod,
-        dialect: Dialect,
-        to: SocketAddr,
-        by_call: bool,
-    ) -> Result<()> {
-        let what = |how| format!("{dialect} {how:?} from {} to {to}", pod.name());
-        if !by_call && dialect.protocol == Protocol::Udp {
-            return told_later(pod, dialect, to).with_context(|| what(How::Connect));
-        }
+    pub fn expect_refused(&self, pod: &Pod, dialect: Dialect, to: SocketAddr) -> Result<()> {
         for how in dialect.hows() {
+            let what = || format!("{dialect} {how:?} from {} to {to}", pod.name());
             let failure = visit(pod, dialect, how, to)
                 .err()
-                .with_context(|| format!("{}: not refused", what(how)))?;
+                .with_context(|| format!("{}: not refused", what()))?;
             let call = match how {
                 How::Connect | How::NonBlocking => "connect",
                 How::FastOpen | How::SendTo => "sendto",
             };
             let expected = Some((call, Errno::ECONNREFUSED));
-            ensure!(failure.errno() == expected, "{}: {failure}", what(how));
-            if !by_call && pod.name() == "host" {
-                // A socket that is still in use by connect() learns of it when it sends the next
-                // time, after a second. Once will do.
-                break;
+            ensure!(failure.errno() == expected, "{}: {failure}", what());
+        }
+        Ok(())
+    }
+
+    /// Expects that connections from each pod to each address are refused because of what becomes
+    /// of their packets.
+    ///
+    /// All of them together: a TCP socket that is still inside `connect()` when the ICMP message
+    /// comes learns of it a second later, when it sends the next time.
+    ///
+    /// # Errors
+    ///
+    /// Fails where one is not.
+    pub fn expect_rejected(
+        &self,
+        pods: &[&Pod],
+        dialect: Dialect,
+        to: &[SocketAddr],
+    ) -> Result<()> {
+        let mut sockets = Vec::new();
+        for pod in pods {
+            for &to in to {
+                let socket = pod.open(dialect.socket())?;
+                socket.knock(dialect.address(to))?;
+                sockets.push((format!("{dialect} from {} to {to}", pod.name()), socket));
             }
+        }
+        for (what, socket) in sockets {
+            let fate = until(&format!("the fate of {what}"), PATIENCE, || {
+                socket.fate().map(|fate| (fate != Fate::Waiting).then_some(fate)).transpose()
+            })??;
+            ensure!(fate == Fate::Failed(Errno::ECONNREFUSED as i32), "{what}: {fate:?}");
         }
         Ok(())
     }
@@ -212,24 +231,4 @@ fn is_consequence(seen: &Sighting, port: u16) -> bool {
     };
     let ports = [seen.source.port(), seen.destination.port()];
     is_unreachable || matches!(seen.protocol, 6 | 17) && ports.contains(&port)
-}
-
-/// A connected datagram socket learns of a refusal by an ICMP message.
-fn told_later(pod: &Pod, dialect: Dialect, to: SocketAddr) -> Result<()> {
-    let socket = pod.open(dialect.socket())?;
-    let expect = |failure: Failure| {
-        ensure!(failure.errno().map(|(_, errno)| errno) == Some(Errno::ECONNREFUSED), "{failure}");
-        Ok(())
-    };
-    socket.connect(How::Connect, dialect.address(to))?;
-    match socket.send() {
-        // Refused on its way out of this very namespace.
-        Err(failure) if failure.errno() == Some(("send", Errno::EPERM)) => {}
-        Err(failure) => return expect(failure),
-        Ok(()) => {}
-    }
-    match socket.receive() {
-        Ok(received) => bail!("answered: {received:?}"),
-        Err(failure) => expect(failure),
-    }
 }

@@ -64,8 +64,8 @@ fn again(
     let shows = |expected: SocketAddr, when: &str| {
         let peer = socket.peer_name()?;
         ensure!(peer == expected, "{when} the socket shows {peer} and not {expected}");
-        socket.send()?;
-        let from = socket.receive()?.from;
+        socket.send().with_context(|| when.to_owned())?;
+        let from = socket.receive().with_context(|| when.to_owned())?.from;
         ensure!(from == Some(expected), "{when} recvfrom shows {from:?} and not {expected}");
         Ok(())
     };
@@ -82,9 +82,9 @@ fn again(
     socket.disconnect()?;
     let name = socket.peer_name();
     ensure!(name.is_err(), "dissolved, the socket still has the peer {name:?}");
-    let from = socket.ask(endpoint_as)?.from;
+    let from = socket.ask(endpoint_as).context("dissolved, the endpoint is asked")?.from;
     ensure!(from == Some(endpoint_as), "dissolved, recvfrom of the endpoint shows {from:?}");
-    let from = socket.ask(service_as)?.from;
+    let from = socket.ask(service_as).context("dissolved, the Service is asked")?.from;
     ensure!(from == Some(service_as), "dissolved, recvfrom of the Service shows {from:?}");
 
     socket.connect(How::Connect, service_as)?;

@@ -40,15 +40,11 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
         return Ok(());
     }
     left.nothing()?;
-    for pod in stage.clients()? {
-        let by_call = stage.decides_calls_of(pod);
-        stage.expect_refused(pod, dialect, address, by_call)?;
-        stage.expect_refused(pod, dialect, node_port, by_call)?;
-        // A packet's way from the host is one for all of them, and takes a second each time.
-        if by_call || pod.name() != "host" {
-            stage.expect_refused(pod, dialect, external, by_call)?;
-            stage.expect_refused(pod, dialect, balancer, by_call)?;
-        }
+    let frontends = [address, external, balancer, node_port];
+    let (at_calls, by_packets): (Vec<_>, Vec<_>) =
+        stage.clients()?.into_iter().partition(|pod| stage.decides_calls_of(pod));
+    for pod in at_calls {
+        frontends.iter().try_for_each(|&to| stage.expect_refused(pod, dialect, to))?;
     }
-    Ok(())
+    stage.expect_rejected(&by_packets, dialect, &frontends)
 }

@@ -58,7 +58,11 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
     }
     for damage in damages {
         let before = stage.inspect()?.services;
-        if !stage.damage(&damage)? {
+        let is_there = match &damage {
+            Damage::Chain(family, chain) => stage.chains(*family)?.contains(chain),
+            Damage::Table(_) | Damage::Elements(..) => true,
+        };
+        if !is_there || !stage.damage(&damage)? {
             continue;
         }
         mended(stage).with_context(|| format!("{damage:?}"))?;

@@ -81,10 +81,11 @@ fn enforced(
         let service = service.clone().source_range(range);
         stage.serve([service])?.nothing()?;
         for pod in stage.clients()? {
+            let what = || format!("{} alone is allowed", allowed.name());
             if pod.name() == allowed.name() {
-                stage.expect_served(pod, dialect, balancer, endpoints)?;
+                stage.expect_served(pod, dialect, balancer, endpoints).with_context(what)?;
             } else {
-                stage.expect_silence(pod, dialect, balancer)?;
+                stage.expect_silence(pod, dialect, balancer).with_context(what)?;
             }
             for to in [external, node_port] {
                 stage.expect_served(pod, dialect, to, endpoints)?;
@@ -94,7 +95,7 @@ fn enforced(
     // No range of this family: open to nobody.
     stage.serve([service.clone().closed()])?.nothing()?;
     for pod in stage.clients()? {
-        stage.expect_silence(pod, dialect, balancer)?;
+        stage.expect_silence(pod, dialect, balancer).context("nobody is allowed")?;
         stage.expect_served(pod, dialect, external, endpoints)?;
     }
     own_vip(stage, dialect, &service, balancer).context("from the VIP itself")

@@ -112,6 +112,15 @@ impl Stage<'_> {
         self.block_on(work).context("cannot make a table of somebody else's")
     }
 
+    /// Has packets from and to `address` tracked again.
+    pub(super) fn track(&self, address: std::net::IpAddr) -> Result<()> {
+        let family = nft(Family::of(address));
+        let work = async {
+            Ok::<_, anyhow::Error>(connection()?.del_table("nodelocaldns", family).await?)
+        };
+        self.block_on(work).with_context(|| format!("cannot track {address} again"))
+    }
+
     /// Makes a table that leaves packets from and to `address` out of connection tracking, as
     /// NodeLocal DNSCache does for the address that it answers at.
     pub(super) fn leave_untracked(&self, address: std::net::IpAddr) -> Result<()> {

@@ -38,9 +38,7 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
                 stage.expect_untouched(client, dialect, beside)?;
                 continue;
             }
-            for pod in stage.clients()? {
-                stage.expect_refused(pod, dialect, beside, false)?;
-            }
+            stage.expect_rejected(&stage.clients()?, dialect, &[beside])?;
         }
         ping(stage, ip).with_context(|| format!("ping {ip}"))?;
         // And the endpoint itself, which nobody may translate further.
