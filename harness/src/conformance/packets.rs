@@ -197,6 +197,9 @@ impl<'w> Stage<'w> {
         let port = socket.local_name()?.port();
         self.pass_after(pod, dialect.family)?;
         let fate = socket.fate()?;
+        if fate == Fate::Answered {
+            bail!("answered: {:?}", socket.receive());
+        }
         ensure!(fate == Fate::Waiting, "{fate:?}");
         let seen = tap.look()?;
         let is_first = |seen: &&Sighting| seen.source.port() == port && seen.destination == to;

@@ -52,7 +52,7 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     ask("at first")?;
     stage.serve([service.clone().endpoints(others)])?.nothing()?;
     ask("without its endpoint")?;
-    stage.serve([service.clone()])?;
+    stage.serve([service])?;
     ask("without any endpoint")?;
     stage.restart();
     stage.apply_all()?;

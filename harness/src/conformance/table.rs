@@ -5,7 +5,10 @@ use nlink::{
     Connection,
     netlink::{
         Nftables,
-        nftables::{BaseChain, Chain, Family as NftFamily, FilterHook, Priority, Rule, Set},
+        nftables::{
+            BaseChain, Chain, Family as NftFamily, FilterHook, NFT_MSG_DELSETELEM, Priority,
+            RawMessage, Rule, Set,
+        },
     },
 };
 use shunt_core::model::Family;
@@ -22,7 +25,7 @@ pub(super) enum Damage {
     Table(Family),
     /// Deletes every rule of a chain.
     Chain(Family, String),
-    /// Deletes every element of a set or map, one by one.
+    /// Deletes every element of a set or map.
     Elements(Family, String),
 }
 
@@ -35,6 +38,20 @@ const fn nft(family: Family) -> NftFamily {
 
 fn connection() -> Result<Connection<Nftables>> {
     Connection::<Nftables>::new().context("cannot open a netlink socket")
+}
+
+/// The message that deletes all elements: nlink only models one that names them, by types that a
+/// stranger does not know.
+fn empty(family: NftFamily, set: &str) -> RawMessage {
+    let mut attributes = Vec::new();
+    for (kind, text) in [(1_u16, TABLE), (2, set)] {
+        let length = text.len() + 5;
+        attributes.extend((length as u16).to_ne_bytes());
+        attributes.extend(kind.to_ne_bytes());
+        attributes.extend(text.as_bytes());
+        attributes.resize(attributes.len() + 1 + (4 - length % 4) % 4, 0);
+    }
+    RawMessage::new(NFT_MSG_DELSETELEM, family).attrs(attributes)
 }
 
 impl Stage<'_> {
@@ -80,8 +97,7 @@ impl Stage<'_> {
                     if elements.is_empty() {
                         return Ok(false);
                     }
-                    let set = Set::new(TABLE, set).family(family);
-                    connection.del_set_elements(&set, &elements).await?;
+                    connection.transaction().raw(empty(family, set)).commit(&connection).await?;
                 }
             }
             Ok::<_, anyhow::Error>(true)
