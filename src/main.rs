@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod http;
 mod log;
 mod output;
 mod run;
@@ -40,7 +41,7 @@ fn execute(args: &Args) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match &args.command {
             None => run::run(args).await?,
             Some(Command::Get(get)) => commands::get::run(get, &args.place).await?,
@@ -55,5 +56,8 @@ fn execute(args: &Args) -> Result<ExitCode> {
             Some(Command::ProbeProcess) => commands::demo::probe_process()?,
         }
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // A backend that hangs in the kernel must not keep the agent from ending.
+    runtime.shutdown_background();
+    ended
 }

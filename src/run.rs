@@ -1,30 +1,33 @@
 //! The agent: what the command line asks for, wired together, until a signal.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use shunt_backends::nftables::conntrack::sysctl::Sysctls;
 use shunt_core::{
     Engine,
     engine::{EngineOptions, Status},
 };
-use shunt_plugins::{Registry, Settings, compose, compose_sources};
+use shunt_plugins::{Composition, Registry, Settings, compose, compose_sources};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
-use crate::args::{AgentArgs, Args, Place};
+use crate::{
+    args::{AgentArgs, Args, Place},
+    http,
+};
 
 /// Runs the agent until SIGTERM or SIGINT. The kernel's state stays in place.
 pub(crate) async fn run(args: &Args) -> Result<()> {
     let shutdown = end_on_signal()?;
     let registry = Registry::builtin();
-    let settings = agent_settings(args)?;
-    for flag in args.agent.without_effect() {
-        debug!("{flag} has no effect on connect-time balancing, which never rewrites a source");
-    }
+    let mut settings = agent_settings(args)?;
+    let (packets, packet_warnings) = args.agent.packets.settings()?;
+    settings.packets = packets;
     ensure!(
         !args.agent.source.is_empty(),
         "nothing says where Services come from: give --source, one of {}",
@@ -32,11 +35,16 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     );
     let sources = compose_sources(&registry, &args.agent.source, &settings)?;
     let composition = compose(&registry, &args.agent.mode, &settings).await?;
-    for line in &composition.lines {
-        info!("{line}");
+    tell(&composition, args, &packet_warnings);
+    let options = engine_options(&args.agent, &settings);
+    let period = options.verify_period;
+    let mut engine = Engine::new(options, sources, composition.backends);
+    for (name, capabilities) in &composition.capabilities {
+        engine = engine.with_capabilities(name, capabilities);
     }
-    let engine = Engine::new(engine_options(&args.agent, &settings), sources, composition.backends);
     let status = engine.status();
+    tokio::spawn(http::serve(engine.health_checks(), engine.status(), period));
+    tokio::spawn(set_sysctls(args.agent.packets.sysctls(), engine.status()));
     info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "shunt starts");
     tokio::select! {
         ended = engine.run(shutdown) => ended?,
@@ -44,6 +52,39 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     }
     info!("shunt ends; what the kernel was told stays in place");
     Ok(())
+}
+
+/// Says what was chosen, and what of the command line that leaves without effect.
+fn tell(composition: &Composition, args: &Args, packet_warnings: &[String]) {
+    for line in &composition.lines {
+        info!("{line}");
+    }
+    for line in &composition.losses {
+        warn!("{line}");
+    }
+    if composition.backends.iter().any(|(name, _)| name == PACKET_PATH) {
+        packet_warnings.iter().for_each(|warning| warn!("{warning}"));
+        return;
+    }
+    for flag in args.agent.packets.given() {
+        debug!("{flag} has no effect on connect-time balancing, which never rewrites a source");
+    }
+}
+
+/// The backend for which connection tracking works.
+const PACKET_PATH: &str = "nftables";
+
+/// Sets what is asked of connection tracking once there is a reason to track: the kernel then has
+/// the settings, and where another proxy tracks, they are that one's affair.
+async fn set_sysctls(sysctls: Sysctls, mut status: watch::Receiver<Status>) {
+    let tracks = |status: &Status| {
+        status.backends.get(PACKET_PATH).is_some_and(|backend| backend.applied > 0)
+    };
+    // An error means that the engine ended before.
+    if status.wait_for(tracks).await.is_ok() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        sysctls.set(Path::new("/"), cores);
+    }
 }
 
 /// Settings for what only reads or removes state.
@@ -81,6 +122,7 @@ fn engine_options(agent: &AgentArgs, settings: &Settings) -> EngineOptions {
     let mut options = EngineOptions::new(&settings.node_name);
     options.node_port_addresses = agent.nodeport_addresses.clone();
     options.node_ip = Some(agent.bind_address).filter(|address| !address.is_unspecified());
+    options.cluster_cidrs = agent.packets.pod_cidrs();
     options.min_sync_period = agent.iptables_min_sync_period;
     // 0s is kube-proxy's way to say "the default".
     if !agent.iptables_sync_period.is_zero() {

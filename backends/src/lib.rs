@@ -2,5 +2,6 @@
 
 #[cfg(feature = "connect")]
 pub mod connect;
+
 #[cfg(feature = "nftables")]
 pub mod nftables;

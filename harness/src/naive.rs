@@ -32,6 +32,9 @@ pub struct NaivePlan {
     pub service_ports: BTreeMap<ServicePortKey, ServicePort>,
 }
 
+/// Where a health check is asked for, and the addresses that count in each family.
+pub type NaiveHealthCheck = (NonZeroU16, BTreeMap<Family, BTreeSet<IpAddr>>);
+
 /// What there is, all at once.
 #[derive(Clone, Debug)]
 pub struct NaiveCluster {
@@ -56,6 +59,30 @@ impl NaiveCluster {
             service_ports.insert(key, self.service_port(service, port, cluster_ip, &claims));
         }
         NaivePlan { node: self.node_state(), cluster_ips: self.cluster_ips(), service_ports }
+    }
+
+    /// (5) The health checks that are asked for: the port, and in each family of the Service the
+    /// distinct local ready endpoint addresses over all ports.
+    #[must_use]
+    pub fn health_checks(&self) -> BTreeMap<ObjectName, NaiveHealthCheck> {
+        let mut checks: BTreeMap<ObjectName, NaiveHealthCheck> = BTreeMap::new();
+        for (service, port, cluster_ip) in self.service_ports() {
+            let Some(check_port) = service.health_check_node_port else { continue };
+            if service.service_type != ServiceType::LoadBalancer
+                || service.external_policy != TrafficPolicy::Local
+            {
+                continue;
+            }
+            let family = Family::of(cluster_ip);
+            let check = checks.entry(service.name.clone()).or_insert((check_port, BTreeMap::new()));
+            let counted = check.1.entry(family).or_default();
+            for found in self.instances(&service.name, port, family).into_values() {
+                if self.is_local(&found) && is_ready(&found) {
+                    counted.insert(found.address);
+                }
+            }
+        }
+        checks
     }
 
     /// (1) Services that are not another proxy's, not headless and not an ExternalName.
@@ -177,12 +204,6 @@ impl NaiveCluster {
         state.source_ranges = service.source_ranges.clone();
         state.source_ranges.retain(|range| Family::of(range.addr()) == family);
         state.restricted = !service.source_ranges.is_empty();
-        // [5]
-        if service.service_type == ServiceType::LoadBalancer
-            && service.external_policy == TrafficPolicy::Local
-        {
-            state.health_check_node_port = service.health_check_node_port;
-        }
         state
     }
 
@@ -288,7 +309,10 @@ impl NaiveCluster {
                 Object::ServiceCidr(cidr) => {
                     state.service_cidrs.insert(Arc::clone(&cidr.name), cidr.cidrs.clone());
                 }
-                Object::HostAddress(host) if self.is_selected(host.address) => {
+                // What an IPVS proxy left is no address of the node.
+                Object::HostAddress(host)
+                    if self.is_selected(host.address) && *host.interface != *"kube-ipvs0" =>
+                {
                     state.node_port_addresses.insert(host.address);
                 }
                 _ => {}

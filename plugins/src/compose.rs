@@ -57,8 +57,13 @@ impl fmt::Display for Mode {
 pub struct Composition {
     /// Names and backends, not started yet.
     pub backends: Vec<(String, Box<dyn LbBackend>)>,
-    /// What was chosen and why, one line a backend, for the log.
+    /// What each of them can do, for [`shunt_core::Engine::with_capabilities`].
+    pub capabilities: Vec<(String, Capabilities)>,
+    /// What was chosen, one line a backend, for the log.
     pub lines: Vec<String>,
+    /// What this machine, or this build, cannot do, why, and what serves instead: one line for
+    /// each backend of the mode that does not run.
+    pub losses: Vec<String>,
 }
 
 /// Probes the backends that `mode` wants and takes those that can work here.
@@ -78,33 +83,52 @@ pub async fn compose(
         Mode::Nftables => vec![registry.backend("nftables")?],
         Mode::Named(name) => vec![registry.backend(name)?],
     };
-    let mut composition = Composition { backends: Vec::new(), lines: Vec::new() };
+    let mut composition = Composition {
+        backends: Vec::new(),
+        capabilities: Vec::new(),
+        lines: Vec::new(),
+        losses: Vec::new(),
+    };
     let mut missing = Vec::new();
     for plugin in wanted {
         let name = plugin.name();
         let backend = plugin.build(settings)?;
         let probe = backend.probe().await;
-        match &probe.capabilities {
+        match probe.capabilities {
             Some(capabilities) => {
-                composition.lines.push(format!("{name}: {}", summary(capabilities)));
+                composition.lines.push(format!("{name}: {}", summary(&capabilities)));
                 composition.backends.push((name.to_owned(), backend));
+                composition.capabilities.push((name.to_owned(), capabilities));
             }
-            None => {
-                let reason = absence(&probe);
-                composition.lines.push(format!("{name}: cannot work here: {reason}"));
-                missing.push(format!("{name}: {reason}"));
-            }
+            None => missing.push((name, absence(&probe))),
         }
     }
     if composition.backends.is_empty() {
+        let missing = missing.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
         return Err(ComposeError::NothingWorks { mode: mode.clone(), missing });
     }
     if *mode == Mode::Auto && registry.backend("nftables").is_err() {
-        let line = "nftables: not part of this build: what is not balanced at connect() is left \
-                    to whatever else serves Services on this node";
-        composition.lines.push(line.to_owned());
+        missing.push(("nftables", "it is not part of this build".to_owned()));
     }
+    let serving: Vec<&str> = composition.backends.iter().map(|(name, _)| name.as_str()).collect();
+    let rest = serving.join(" and ");
+    let losses = missing.iter().map(|(name, reason)| loss(name, reason, &rest));
+    composition.losses = losses.collect();
     Ok(composition)
+}
+
+/// What it means that a backend does not run, in one line.
+fn loss(name: &str, reason: &str, rest: &str) -> String {
+    match name {
+        "connect" => format!(
+            "connect-time balancing is off, and {rest} serves everything: this node lacks {reason}"
+        ),
+        "nftables" => format!(
+            "the packet path is off, and what {rest} does not balance is left to whatever else \
+             serves Services on this node: {reason}"
+        ),
+        name => format!("{name} is off, and {rest} serves without it: {reason}"),
+    }
 }
 
 /// Sources with their names, as the engine takes them.

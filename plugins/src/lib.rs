@@ -13,7 +13,7 @@ mod settings;
 
 pub use compose::{ComposeError, Composition, Mode, NamedSources, compose, compose_sources};
 pub use registry::{BackendPlugin, PluginError, Registry, SourcePlugin, UnknownPlugin};
-pub use settings::Settings;
+pub use settings::{LocalPods, PacketSettings, Settings};
 
 #[cfg(test)]
 mod tests;

@@ -80,6 +80,8 @@ impl LbBackend for Fake {
 
 static CONNECT: Fake = Fake { name: "connect", works: true };
 static LAME: Fake = Fake { name: "connect", works: false };
+static NFTABLES: Fake = Fake { name: "nftables", works: true };
+static LAME_NFTABLES: Fake = Fake { name: "nftables", works: false };
 static OTHER: Fake = Fake { name: "other", works: true };
 
 async fn composed(registry: &Registry, mode: &str) -> Result<(Vec<String>, String), String> {
@@ -87,7 +89,8 @@ async fn composed(registry: &Registry, mode: &str) -> Result<(Vec<String>, Strin
     let settings = Settings::new("node-a");
     let composition = compose(registry, &mode, &settings).await.map_err(|e| e.to_string())?;
     let names = composition.backends.into_iter().map(|(name, _)| name).collect();
-    Ok((names, composition.lines.join("\n")))
+    assert_eq!(composition.capabilities.len(), composition.lines.len());
+    Ok((names, [composition.lines, composition.losses].concat().join("\n")))
 }
 
 #[tokio::test]
@@ -97,13 +100,45 @@ async fn auto_takes_every_backend_that_works_and_says_why() {
     assert_eq!(names, ["connect", "other"]);
     let expected = "connect: works: IPv4 and IPv6; TCP and UDP\n\
                     other: works: IPv4 and IPv6; TCP and UDP\n\
-                    nftables: not part of this build: ";
-    assert!(lines.starts_with(expected), "{lines}");
+                    the packet path is off, and what connect and other does not balance is left \
+                    to whatever else serves Services on this node: it is not part of this build";
+    assert_eq!(lines, expected);
+}
 
-    let registry = registry.with_backend(&LAME);
-    let (names, lines) = composed(&registry, "auto").await.unwrap();
-    assert_eq!(names, ["other"]);
-    assert!(lines.contains("connect: cannot work here: cgroup BPF (bpf() says EPERM)"), "{lines}");
+#[tokio::test]
+async fn auto_is_both_and_falls_back_to_either_with_one_line_that_says_why() {
+    let both = Registry::empty().with_backend(&CONNECT).with_backend(&NFTABLES);
+    let (names, lines) = composed(&both, "auto").await.unwrap();
+    assert_eq!(names, ["connect", "nftables"]);
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+
+    let (names, lines) = composed(&both.clone().with_backend(&LAME), "auto").await.unwrap();
+    assert_eq!(names, ["nftables"]);
+    assert_eq!(
+        lines,
+        "nftables: works: IPv4 and IPv6; TCP and UDP\n\
+         connect-time balancing is off, and nftables serves everything: this node lacks cgroup \
+         BPF (bpf() says EPERM)"
+    );
+
+    let (names, lines) =
+        composed(&both.clone().with_backend(&LAME_NFTABLES), "auto").await.unwrap();
+    assert_eq!(names, ["connect"]);
+    assert!(lines.contains("\nthe packet path is off, and what connect does not"), "{lines}");
+
+    let neither = both.with_backend(&LAME).with_backend(&LAME_NFTABLES);
+    let error = composed(&neither, "auto").await.unwrap_err();
+    assert!(error.contains("connect: cgroup BPF") && error.contains("nftables: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_single_mode_takes_that_backend_alone() {
+    let both = Registry::empty().with_backend(&CONNECT).with_backend(&NFTABLES);
+    for mode in ["connect", "nftables"] {
+        let (names, lines) = composed(&both, mode).await.unwrap();
+        assert_eq!(names, [mode]);
+        assert_eq!(lines, format!("{mode}: works: IPv4 and IPv6; TCP and UDP"));
+    }
 }
 
 #[tokio::test]
@@ -117,7 +152,10 @@ async fn what_cannot_work_is_an_error_that_says_what_is_missing() {
         assert_eq!(composed(&registry, mode).await.unwrap_err(), expected);
     }
     let error = composed(&registry, "nftables").await.unwrap_err();
-    assert_eq!(error, "there is no backend \"nftables\", only connect");
+    assert_eq!(
+        error,
+        "backend \"nftables\" is compiled out: build with --features backend-nftables"
+    );
     let error = composed(&registry, "xdp").await.unwrap_err();
     assert_eq!(error, "there is no backend \"xdp\", only connect");
     let error = composed(&Registry::empty(), "auto").await.unwrap_err();

@@ -2,12 +2,13 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, ValueEnum};
-use ipnet::IpNet;
 use shunt_core::engine::NodePortAddresses;
 use shunt_plugins::Mode;
 
-use super::value::{duration, node_port_addresses, table_size};
+use super::{
+    packets::PacketArgs,
+    value::{duration, node_port_addresses, table_size},
+};
 
 /// The flags of the agent itself.
 #[derive(Debug, clap::Args)]
@@ -43,55 +44,9 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) iptables_sync_period: Duration,
     /// Entries of a table in the kernel, where the default is too small: frontends4, frontends6,
-    /// lists, endpoints, services, affinity, node_addresses; repeatable.
+    /// lists, endpoints, services, affinity, node_addresses, packet_affinity; repeatable.
     #[arg(long, value_name = "TABLE=N", value_parser = table_size)]
     pub(crate) table_size: Vec<(String, u32)>,
-    /// Pod CIDRs of the cluster. No effect at connect().
-    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
-    pub(crate) cluster_cidr: Vec<IpNet>,
-    /// How local pods are recognised: ClusterCIDR, NodeCIDR, BridgeInterface or
-    /// InterfaceNamePrefix. No effect at connect().
-    #[arg(long, value_name = "MODE", default_value = "ClusterCIDR", hide_possible_values = true)]
-    pub(crate) detect_local_mode: DetectLocal,
-    /// Masquerade everything sent to a ClusterIP. No effect at connect().
-    #[arg(
-        long,
-        value_name = "BOOL",
-        action = ArgAction::Set,
-        num_args = 0..=1,
-        require_equals = true,
-        default_value = "false",
-        default_missing_value = "true",
-        hide_possible_values = true
-    )]
-    pub(crate) masquerade_all: bool,
-}
-
-impl AgentArgs {
-    /// Flags that were given and that connect-time balancing has no use for: there the source
-    /// address of a connection is never rewritten.
-    pub(crate) fn without_effect(&self) -> Vec<&'static str> {
-        let given = [
-            ("--cluster-cidr", !self.cluster_cidr.is_empty()),
-            ("--detect-local-mode", self.detect_local_mode != DetectLocal::ClusterCidr),
-            ("--masquerade-all", self.masquerade_all),
-        ];
-        given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
-    }
-}
-
-/// `--detect-local-mode`, spelled as kube-proxy does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "verbatim")]
-pub(crate) enum DetectLocal {
-    /// By the cluster's pod CIDRs.
-    #[value(name = "ClusterCIDR")]
-    ClusterCidr,
-    /// By the Node's pod CIDRs.
-    #[value(name = "NodeCIDR")]
-    NodeCidr,
-    /// By the bridge that a packet comes from.
-    BridgeInterface,
-    /// By the name of the interface that a packet comes from.
-    InterfaceNamePrefix,
+    #[command(flatten)]
+    pub(crate) packets: PacketArgs,
 }

@@ -1,6 +1,7 @@
 //! The command line. Flags that kube-proxy has too are spelled as it spells them.
 
 mod agent;
+mod packets;
 mod value;
 
 #[cfg(test)]
@@ -37,9 +38,9 @@ pub(crate) struct Args {
 /// What to do instead of running the agent.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what the kernel has: Services or endpoints.
+    /// Show what the kernel has: Services, endpoints or the rules for packets.
     Get(GetArgs),
-    /// Try every facility of the kernel that Shunt uses; exit status 1 if it cannot work here.
+    /// Try every facility of the kernel that Shunt uses; exit status 1 if connect() cannot be balanced.
     Doctor,
     /// Show what the programs decide, as they decide it, until SIGINT.
     Events(EventsArgs),
@@ -120,6 +121,9 @@ pub(crate) enum What {
         /// Only those of this Service: NAME or NAMESPACE/NAME.
         service: Option<String>,
     },
+    /// What the packet path does with a packet, in words.
+    #[command(visible_alias = "rule")]
+    Rules,
 }
 
 /// `shunt events`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use shunt_core::engine::NodePortAddresses;
+use shunt_core::{engine::NodePortAddresses, model::Family};
 
 /// A duration as Go prints it: `30s`, `1m30s`, `0`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -29,6 +29,37 @@ pub(super) fn node_port_addresses(text: &str) -> Result<NodePortAddresses, Strin
         text.split(',').filter(|part| !part.is_empty()).map(|part| cidr(part.trim())).collect();
     // An empty list is what kube-proxy makes of "": every local address of both families.
     Ok(NodePortAddresses::Cidrs(cidrs?))
+}
+
+/// CIDRs of which each says something of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cidrs(pub(crate) Vec<IpNet>);
+
+impl Cidrs {
+    /// Two of which one lies in the other, the wide one first.
+    pub(super) fn overlap(&self) -> Option<(IpNet, IpNet)> {
+        let pairs = self.0.iter().enumerate().flat_map(|(place, one)| {
+            let others = self.0.iter().enumerate().filter(move |(other, _)| *other != place);
+            others.map(move |(_, other)| (*one, *other))
+        });
+        pairs.into_iter().find(|(wide, narrow)| wide.contains(narrow))
+    }
+
+    /// The family of which none is, where there is one of the other.
+    pub(super) fn missing_family(&self) -> Option<Family> {
+        let has = |family| self.0.iter().any(|cidr| Family::of(cidr.addr()) == family);
+        Family::ALL.into_iter().find(|family| !self.0.is_empty() && !has(*family))
+    }
+}
+
+/// CIDRs separated by commas; nothing is none, as for kube-proxy.
+pub(super) fn cidrs(text: &str) -> Result<Cidrs, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let cidrs = parts.map(|part| match part.parse::<IpNet>() {
+        Ok(cidr) => Ok(cidr.trunc()),
+        Err(_) => Err(format!("{part:?} is not a CIDR like 10.244.0.0/16")),
+    });
+    Ok(Cidrs(cidrs.collect::<Result<_, _>>()?))
 }
 
 fn cidr(text: &str) -> Result<IpNet, String> {

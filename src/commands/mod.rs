@@ -8,12 +8,14 @@ pub(crate) mod get;
 
 use anyhow::Result;
 use shunt_core::LbBackend;
-use shunt_plugins::Registry;
+use shunt_plugins::{BackendPlugin, Registry};
 
 use crate::{args::Place, run};
 
-/// The connect-time backend at the place that the flags name, not started.
-fn connect(place: &Place) -> Result<Box<dyn LbBackend>> {
+/// Every backend of this binary at the place that the flags name, not started, in the order in
+/// which a connection meets them.
+fn backends(place: &Place) -> Result<Vec<(&'static str, Box<dyn LbBackend>)>> {
     let settings = run::settings(place);
-    Ok(Registry::builtin().backend("connect")?.build(&settings)?)
+    let build = |plugin: &'static dyn BackendPlugin| Ok((plugin.name(), plugin.build(&settings)?));
+    Registry::builtin().backends().map(build).collect()
 }

@@ -4,9 +4,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::running::{
-    Agent, manifests, on, place, printed, put, reaches, refused, serve, shunt, world,
-};
+use crate::running::{Agent, manifests, on, place, printed, put, reaches, refused, serve, world};
 
 #[test]
 fn follows_its_manifests_and_leaves_the_dataplane_behind() {
@@ -49,7 +47,8 @@ fn a_second_agent_is_refused_and_told_of_the_first() {
     let first = Agent::start(&world);
     reaches(&world, &["echo-1"]);
     let folder = manifests(&world);
-    let second = on(&world, &["--source", "static", "--manifests", folder.to_str().unwrap()]);
+    let folder = folder.to_str().unwrap();
+    let second = on(&world, &["--source", "static", "--manifests", folder, "--mode", "connect"]);
     let said = refused(&second);
     assert!(said.contains(&first.pid().to_string()), "{said}");
     reaches(&world, &["echo-1"]);
@@ -59,16 +58,15 @@ fn a_second_agent_is_refused_and_told_of_the_first() {
 fn a_cgroup_that_is_not_cgroup2_is_named() {
     let Some(world) = world() else { return };
     let pins = world.pin_path();
-    let said = refused(&shunt(&[
-        "--source",
-        "static",
-        "--manifests",
-        manifests(&world).to_str().unwrap(),
-        "--cgroup",
-        world.folder().to_str().unwrap(),
-        "--pin-path",
-        pins.to_str().unwrap(),
-    ]));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
+    command
+        .args(["--source", "static", "--mode", "connect", "--manifests"])
+        .arg(manifests(&world))
+        .arg("--cgroup")
+        .arg(world.folder())
+        .arg("--pin-path")
+        .arg(&pins);
+    let said = refused(&world.host().command(command).unwrap().output().unwrap());
     assert!(said.contains(world.folder().to_str().unwrap()), "{said}");
     assert!(said.contains("cgroup2"), "{said}");
     assert!(!pins.exists(), "a refused agent left {}", pins.display());
@@ -77,13 +75,13 @@ fn a_cgroup_that_is_not_cgroup2_is_named() {
 #[test]
 fn without_privileges_the_missing_capability_is_named() {
     let Some(world) = world() else { return };
-    let output = Command::new("setpriv")
+    let mut command = Command::new("setpriv");
+    command
         .args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_shunt")])
         .args(["--source", "static", "--manifests"])
         .arg(manifests(&world))
-        .args(place(&world))
-        .output()
-        .unwrap();
+        .args(place(&world));
+    let output = world.host().command(command).unwrap().output().unwrap();
     let said = refused(&output);
     assert!(said.contains("CAP_"), "{said}");
 }

@@ -18,6 +18,8 @@ fn shows_everything_and_cleans_up() {
         "while it was away: 0",
         "ECONNREFUSED",
         "through Shunt",
+        "300 times to 10.96.0.10:80 from outside",
+        "300 times to [fd96::a]:80 from outside",
     ] {
         assert!(story.contains(words), "{words:?} is not in\n{story}");
     }

@@ -6,5 +6,6 @@ mod agent;
 mod command_line;
 #[cfg(feature = "demo")]
 mod demo;
+mod packets;
 mod running;
 mod state;

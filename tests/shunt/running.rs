@@ -12,7 +12,7 @@ use nix::{sys::signal::Signal, unistd::Pid};
 use shunt_harness::{
     probe::{ProbeProgram, Socket, Transport},
     tier, until,
-    world::World,
+    world::{Pod, World},
 };
 
 /// Where Services of these tests are dialled.
@@ -102,11 +102,15 @@ pub(crate) fn put(world: &World, name: &str, text: &str) {
 
 /// Waits until the client reaches the Service, and each of these pods by it, and no other.
 pub(crate) fn reaches(world: &World, pods: &[&str]) {
-    let to: SocketAddr = SERVICE.parse().unwrap();
-    let client = world.pod("client").unwrap();
+    reaches_from(world.pod("client").unwrap(), SERVICE.parse().unwrap(), pods);
+}
+
+/// The same for another client and another address of the Service.
+pub(crate) fn reaches_from(client: &Pod, to: SocketAddr, pods: &[&str]) {
     let mut expected: Vec<String> = pods.iter().map(ToString::to_string).collect();
     expected.sort();
-    until(&format!("the Service to be served by {pods:?}"), PATIENCE, || {
+    let name = client.name();
+    until(&format!("{to} to be served to {name} by {pods:?}"), PATIENCE, || {
         // 60 visits miss one of three endpoints once in 10 billion times.
         let visits = (0..60).map(|_| client.visit(Socket::tcp4(), to));
         let mut reached: Vec<String> =
@@ -124,10 +128,12 @@ pub(crate) fn place(world: &World) -> [String; 4] {
     ["--cgroup".into(), path(world.cgroup()), "--pin-path".into(), path(&world.pin_path())]
 }
 
-/// Runs a command of the binary on a world's state.
+/// Runs a command of the binary on a world's state, on its node: in the root network namespace it
+/// would look at the tables of this machine.
 pub(crate) fn on(world: &World, args: &[&str]) -> Output {
-    let place = place(world);
-    shunt(&args.iter().copied().chain(place.iter().map(String::as_str)).collect::<Vec<_>>())
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
+    command.args(args).args(place(world)).stdin(Stdio::null());
+    world.host().command(command).unwrap().output().unwrap()
 }
 
 /// An agent in a world. Killed when dropped.
@@ -137,12 +143,22 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts an agent on the world's node and cgroup.
+    /// Starts an agent on the world's node and cgroup, that balances at connect() alone.
     pub(crate) fn start(world: &World) -> Self {
+        Self::with(world, Command::new(env!("CARGO_BIN_EXE_shunt")), &["--mode", "connect"])
+    }
+
+    /// Starts one in another mode.
+    pub(crate) fn start_mode(world: &World, mode: &str) -> Self {
+        Self::with(world, Command::new(env!("CARGO_BIN_EXE_shunt")), &["--mode", mode])
+    }
+
+    /// Starts one by this command, with these flags beside those of the world.
+    pub(crate) fn with(world: &World, mut command: Command, flags: &[&str]) -> Self {
         let log = world.folder().join("agent.log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
         command
-            .args(["--source", "static", "--mode", "connect", "--node-name", World::OWN_NODE])
+            .args(["--source", "static", "--node-name", World::OWN_NODE])
+            .args(flags)
             .arg("--manifests")
             .arg(manifests(world))
             .args(place(world))
@@ -155,6 +171,11 @@ impl Agent {
     /// Its pid.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
     }
 
     /// Waits until it has said something.

@@ -1,5 +1,7 @@
 //! Reading the kernel: `get` and `doctor`.
 
+use std::process::Command;
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -28,7 +30,7 @@ fn get_reads_the_kernel_with_and_without_an_agent() {
     let expected = ["echo-1", "echo-2"].map(|name| {
         json!({
             "namespace": "shop", "name": "web", "port": "http", "protocol": "TCP",
-            "family": "IPv4", "through": ["ClusterIP"],
+            "family": "IPv4", "through": ["ClusterIP"], "dataplanes": ["connect"],
             "endpoint": format!("{}:8080", world.pod(name).unwrap().address4()),
         })
     });
@@ -55,9 +57,16 @@ fn doctor_tells_every_facility_and_leaves_no_trace() {
         assert!(report.contains(facility), "{facility} is not in\n{report}");
     }
     assert!(report.contains("Connect-time balancing works here"), "{report}");
+    assert!(report.contains("The packet path works here, for TCP and UDP and SCTP"), "{report}");
+    assert!(report.contains("Mode auto runs both"), "{report}");
+    assert!(report.contains("Nothing of another proxy is beside it."), "{report}");
     assert!(!world.pin_path().exists());
 
     let not_cgroup2 = world.folder().to_str().unwrap().to_owned();
-    let output = crate::running::shunt(&["doctor", "--cgroup", &not_cgroup2]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
+    command.args(["doctor", "--cgroup", &not_cgroup2]);
+    let output = world.host().command(command).unwrap().output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(report.contains("Mode auto serves everything by the packet path."), "{report}");
 }

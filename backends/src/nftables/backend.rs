@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    cleanup, grace, inspect, netlink::Netlink, options::NftablesOptions, probe, running::Running,
+    cleanup, conntrack::Reconciler, grace, inspect, lock::Lock, netlink::Netlink, options::NftablesOptions, probe, running::Running,
     watch::Watch,
 };
 
@@ -32,6 +32,8 @@ pub struct NftablesBackend {
 
 /// What there is between `start` and the end.
 struct Started {
+    _lock: Lock,
+    stale: Reconciler,
     running: Arc<Mutex<Running>>,
     watch: Watch,
     sweeper: Option<AbortHandle>,
@@ -55,14 +57,19 @@ impl LbBackend for NftablesBackend {
         if self.started.is_some() {
             return Ok(());
         }
+        let lock = Lock::acquire(&self.options.table).map_err(|cause| {
+            BackendError::new(format!("take over the tables {}", self.options.table), cause)
+        })?;
         let families = probe::families(&self.options).await?;
         let open = |cause| BackendError::new("open a netlink socket for nftables", cause);
         let kernel = Netlink::open(&self.options).map_err(open)?;
         let watch = Watch::start(&self.options, kernel.port_id(), bell)
             .map_err(|cause| BackendError::new("follow the changes of nftables", cause))?;
+        let mut stale = Reconciler::new();
+        stale.adopt(inspect::udp_frontends(&self.options).await?);
         let running = Running::new(Arc::new(kernel), self.options.clone(), &families);
         let running = Arc::new(Mutex::new(running));
-        self.started = Some(Started { running, watch, sweeper: None });
+        self.started = Some(Started { _lock: lock, stale, running, watch, sweeper: None });
         Ok(())
     }
 
@@ -78,6 +85,7 @@ impl LbBackend for NftablesBackend {
             (report, running.awaits())
         };
         started.sweep_later(awaits);
+        started.stale.after(delta, &report).await;
         report
     }
 
@@ -95,6 +103,7 @@ impl LbBackend for NftablesBackend {
             running.verify(&mut verdict).await;
         }
         drop(running);
+        started.stale.retry().await;
         verdict
     }
 
@@ -104,6 +113,10 @@ impl LbBackend for NftablesBackend {
 
     async fn cleanup(&mut self) -> Result<Vec<String>, BackendError> {
         self.started = None;
+        // A running agent would write them again.
+        let _lock = Lock::acquire(&self.options.table).map_err(|cause| {
+            BackendError::new(format!("remove the tables {}", self.options.table), cause)
+        })?;
         cleanup::cleanup(&self.options).await
     }
 }

@@ -54,6 +54,22 @@ pub(super) async fn inspect(options: &NftablesOptions) -> Result<Inspection, Bac
     Ok(inspection)
 }
 
+/// The UDP frontends that an earlier run left.
+///
+/// # Errors
+///
+/// As [`inspect`].
+pub(super) async fn udp_frontends(
+    options: &NftablesOptions,
+) -> Result<Vec<(ServicePortKey, Vec<Frontend>)>, BackendError> {
+    let services = inspect(options).await?.services.into_iter();
+    let udp = services.filter(|service| service.key.protocol == Protocol::Udp);
+    let frontends = |service: InspectedService| {
+        service.frontends.into_iter().map(|inspected| inspected.frontend).collect()
+    };
+    Ok(udp.map(|service| (service.key.clone(), frontends(service))).collect())
+}
+
 /// Reads who is served in one family.
 fn read(
     family: Family,

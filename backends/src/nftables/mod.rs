@@ -8,12 +8,15 @@
 //! ServicePort has, [`state`] what has to be written and when, and [`netlink`] writes it.
 
 mod backend;
+mod beside;
 mod cleanup;
+pub mod conntrack;
 mod data;
 mod dump;
 mod grace;
 mod inspect;
 mod lists;
+mod lock;
 mod netlink;
 mod options;
 mod probe;
@@ -26,5 +29,6 @@ mod wire;
 
 pub use self::{
     backend::NftablesBackend,
+    beside::kube_proxy,
     options::{Detector, NftablesOptions},
 };

@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::{future, mem, pin::Pin, sync::Arc, time::Duration};
+use std::{future, mem, panic, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt as _,
@@ -12,17 +12,17 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
-    Engine, EngineOptions, Status,
+    Engine, EngineOptions, Health, HealthChecks, Status,
     job::{self, Done},
     lane::Lane,
     meters::Meters,
 };
 use crate::{
     backend::Bell,
-    model::{Cluster, Dirty},
+    model::{Cluster, Dirty, Family},
     plan::{Delta, PlanOptions, Planner},
     source::{Completeness, ServiceSource, SourceError, SourceName, Update, UpdateSender},
 };
@@ -39,16 +39,16 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the engine until `shutdown`.
 pub(super) async fn drive(engine: Engine, shutdown: CancellationToken) -> Result<(), SourceError> {
-    let Engine { options, sources, backends, status } = engine;
+    let Engine { options, sources, backends, status, health_checks } = engine;
     let (sender, mut queue) = mpsc::channel(QUEUE);
     let names = sources.iter().map(|(name, _)| name.clone()).collect();
     let stop_sources = shutdown.child_token();
     let mut sources = Sources::spawn(sources, &sender, &stop_sources);
     let lanes = backends.into_iter().map(|(name, backend)| Lane::new(name, backend, &options));
-    let mut state = State::new(names, lanes.collect(), status, options);
+    let mut state = State::new(names, lanes.collect(), status, health_checks, options);
 
-    let mut jobs: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>> =
-        FuturesUnordered::new();
+    // Each in a task of its own, so that one which blocks holds up neither the loop nor another.
+    let mut jobs: JoinSet<Done> = JoinSet::new();
     let mut bells: FuturesUnordered<_> = state
         .lanes
         .iter()
@@ -61,7 +61,7 @@ pub(super) async fn drive(engine: Engine, shutdown: CancellationToken) -> Result
             if let Some((backend, task)) =
                 lane.next_task(&state.planner, state.complete, &state.options)
             {
-                jobs.push(Box::pin(job::perform(index, backend, task)));
+                jobs.spawn(job::perform(index, backend, task));
             }
         }
         let wake_at = state.lanes.iter().filter_map(Lane::wake_at).min();
@@ -70,7 +70,7 @@ pub(super) async fn drive(engine: Engine, shutdown: CancellationToken) -> Result
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break Ok(()),
-            Some(done) = jobs.next() => state.finish(done),
+            Some(done) = jobs.join_next() => state.finish(unwrapped(done)),
             Some(ended) = sources.ended() => {
                 if let Err(error) = ended { break Err(error) }
             }
@@ -83,13 +83,13 @@ pub(super) async fn drive(engine: Engine, shutdown: CancellationToken) -> Result
                 state.lanes[lane].want_verify();
                 bells.push(ring(lane, state.lanes[lane].bell().clone()));
             }
-            () = alarm(wake_at) => {}
+            () = alarm(wake_at) => state.report(),
         }
     };
     stop_sources.cancel();
     let ending = async {
-        while let Some(done) = jobs.next().await {
-            state.finish(done);
+        while let Some(done) = jobs.join_next().await {
+            state.finish(unwrapped(done));
         }
         while sources.ended().await.is_some() {}
     };
@@ -104,6 +104,12 @@ async fn ring(lane: usize, bell: Bell) -> usize {
     // The first ring woke us; those that came since are kept as one more, and are the same.
     let _ = bell.rung().now_or_never();
     lane
+}
+
+/// A backend that panics ends the agent, as if it had done so here: what it was in the middle of
+/// is unknown, and the next agent takes over what is in the kernel.
+fn unwrapped(done: Result<Done, JoinError>) -> Done {
+    done.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
 }
 
 async fn alarm(at: Option<Instant>) {
@@ -173,6 +179,9 @@ struct State {
     updates: u64,
     /// Whether every source has ended a complete list.
     complete: bool,
+    health_checks: Arc<HealthChecks>,
+    /// How each family stood when it was last said.
+    health: [Health; Family::ALL.len()],
     meters: Meters,
 }
 
@@ -181,11 +190,13 @@ impl State {
         sources: Vec<SourceName>,
         lanes: Vec<Lane>,
         status: watch::Sender<Status>,
+        health_checks: Arc<HealthChecks>,
         options: EngineOptions,
     ) -> Self {
         let plan_options = PlanOptions {
             node_port_addresses: options.node_port_addresses.clone(),
             node_ip: options.node_ip,
+            cluster_cidrs: options.cluster_cidrs.clone(),
         };
         Self {
             cluster: Cluster::new(Arc::clone(&options.node_name)),
@@ -197,6 +208,8 @@ impl State {
             status,
             updates: 0,
             complete: false,
+            health_checks,
+            health: [Health::Healthy; Family::ALL.len()],
             meters: Meters::new(),
         }
     }
@@ -259,6 +272,10 @@ impl State {
     fn plan_dirty(&mut self) -> Delta {
         let begin = Instant::now();
         let (delta, warnings) = self.planner.plan(&self.cluster, mem::take(&mut self.dirty));
+        let health_changes = self.planner.take_health_changes();
+        if !health_changes.is_empty() || delta.node.is_some() {
+            self.health_checks.take(health_changes, self.planner.node());
+        }
         self.meters.plan_seconds.record(begin.elapsed());
         self.meters.warnings.increment(warnings.len() as u64);
         for warning in warnings {
@@ -284,9 +301,37 @@ impl State {
             lane.done(done.backend, done.outcome, status);
             lane.report(status);
         });
+        self.judge();
     }
 
-    fn report(&self) {
+    /// Says how each family stands, if that changed.
+    fn judge(&mut self) {
+        let (now, patience) = (Instant::now(), self.options.patience());
+        for (family, before) in Family::ALL.into_iter().zip(&mut self.health) {
+            let status = self.status.borrow();
+            let health = status.health(family, now, patience);
+            if mem::replace(before, health) == health {
+                continue;
+            }
+            Meters::health(family, health);
+            let troubled = status.backends.iter().filter(|(_, b)| b.troubled_since.is_some());
+            let troubled: Vec<&str> = troubled.map(|(name, _)| name.as_str()).collect();
+            match health {
+                Health::Healthy => info!("{family} is healthy again"),
+                Health::Degraded => {
+                    warn!(
+                        "{family} is degraded: {} in trouble, the rest serves",
+                        troubled.join(", ")
+                    );
+                }
+                Health::Unhealthy => {
+                    error!("{family} is unhealthy: {} in trouble", troubled.join(", "));
+                }
+            }
+        }
+    }
+
+    fn report(&mut self) {
         let synced = !self.planner.is_fresh();
         self.meters.synced.set(f64::from(u8::from(synced)));
         self.status.send_modify(|status| {
@@ -296,5 +341,6 @@ impl State {
                 lane.report(status.backends.entry(lane.name().to_owned()).or_default());
             }
         });
+        self.judge();
     }
 }

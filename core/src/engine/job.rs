@@ -17,6 +17,16 @@ pub(super) enum Task {
     Verify,
 }
 
+impl Task {
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start",
+            Self::Apply(_) => "apply",
+            Self::Verify => "verify",
+        }
+    }
+}
+
 /// A task that is done, with the backend that it had for itself.
 pub(super) struct Done {
     /// The index of the backend's lane.

@@ -5,6 +5,7 @@ use std::{
     error::Error as _,
     fmt::Write as _,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -50,6 +51,9 @@ pub(super) struct Lane {
     /// Why start or the last apply failed, and what the last verify found.
     fault: Option<String>,
     findings: Vec<String>,
+    /// What the backend is busy with, since when, and for how long that is no trouble.
+    busy: Option<(&'static str, Instant)>,
+    patience: Duration,
     meters: LaneMeters,
 }
 
@@ -76,6 +80,8 @@ impl Lane {
             applied: 0,
             fault: None,
             findings: Vec::new(),
+            busy: None,
+            patience: options.patience(),
         }
     }
 
@@ -101,6 +107,10 @@ impl Lane {
     pub(super) fn planned(&mut self, delta: Option<Delta>, updates: u64) {
         self.planned = updates;
         if let Some(delta) = delta {
+            // What a backend waits for is often a matter of the node, such as its pod CIDRs.
+            if self.fault.is_some() && self.started && delta.node.is_some() {
+                self.not_before = Instant::now();
+            }
             match &mut self.pending {
                 Some(pending) => pending.merge(delta),
                 None => self.pending = Some(delta),
@@ -124,6 +134,7 @@ impl Lane {
             self.backend = Some(backend);
             return None;
         }
+        self.busy = task.as_ref().map(|task| (task.name(), Instant::now()));
         task.map(|task| (backend, task))
     }
 
@@ -170,7 +181,11 @@ impl Lane {
 
     /// When there will be something to do that no event announces.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.backend.as_ref()?;
+        if self.backend.is_none() {
+            // Once, when it has taken too long; then it is known.
+            let late = self.busy.map(|(_, since)| since + self.patience);
+            return late.filter(|late| *late > Instant::now());
+        }
         if !self.started {
             return Some(self.not_before);
         }
@@ -189,6 +204,7 @@ impl Lane {
         status: &mut BackendStatus,
     ) {
         self.backend = Some(backend);
+        self.busy = None;
         match outcome {
             Outcome::Started(result) => self.tried_to_start(result),
             Outcome::Applied { delta, report, took } => {
@@ -213,6 +229,9 @@ impl Lane {
         if problems.is_empty() && !status.problems.is_empty() {
             info!(backend = self.name, "healthy again");
         }
+        let is_troubled = !problems.is_empty();
+        status.troubled_since =
+            is_troubled.then(|| status.troubled_since.unwrap_or_else(Instant::now));
         status.problems = problems;
         let pending = self.pending.as_ref().map_or(0, |delta| delta.service_ports.len());
         self.meters.stand(pending, status.failed, status.left.len(), status.problems.len());
@@ -321,7 +340,11 @@ impl Lane {
         let failures = named.map(|(key, error)| format!("{key} not applied: {error}"));
         let more = self.failed.len().saturating_sub(NAMED_FAILURES);
         let more = (more > 0).then(|| format!("{more} more ServicePorts not applied"));
-        let fault = self.fault.iter().cloned();
+        let late = self.busy.filter(|(_, since)| since.elapsed() >= self.patience);
+        let late = late.map(|(task, _)| {
+            format!("busy with one {task} for more than {} s", self.patience.as_secs())
+        });
+        let fault = late.into_iter().chain(self.fault.iter().cloned());
         fault.chain(failures).chain(more).chain(self.findings.iter().cloned()).collect()
     }
 }

@@ -7,6 +7,9 @@ use metrics::{
     gauge, histogram,
 };
 
+use super::Health;
+use crate::model::Family;
+
 /// What the engine counts over all backends.
 pub(super) struct Meters {
     pub(super) updates: Counter,
@@ -21,12 +24,27 @@ impl Meters {
         describe_counter!("shunt_warnings_total", "Warnings about objects.");
         describe_histogram!("shunt_plan_seconds", Unit::Seconds, "Time of one plan.");
         describe_gauge!("shunt_synced", "1 once every source has listed everything.");
+        describe_gauge!(
+            "shunt_health",
+            "1 for the way in which a family stands: healthy, degraded or unhealthy."
+        );
+        Family::ALL.into_iter().for_each(|family| Self::health(family, Health::Healthy));
         LaneMeters::describe();
         Self {
             updates: counter!("shunt_updates_total"),
             warnings: counter!("shunt_warnings_total"),
             plan_seconds: histogram!("shunt_plan_seconds"),
             synced: gauge!("shunt_synced"),
+        }
+    }
+}
+
+impl Meters {
+    /// A family stands in one of three ways.
+    pub(super) fn health(family: Family, health: Health) {
+        for state in [Health::Healthy, Health::Degraded, Health::Unhealthy] {
+            let labels = [("ip_family", family.to_string()), ("state", state.to_string())];
+            gauge!("shunt_health", &labels).set(f64::from(u8::from(state == health)));
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod drive;
+mod health_checks;
 mod job;
 mod lane;
 mod meters;
@@ -15,13 +16,17 @@ mod tests;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::status::{BackendStatus, Status};
+pub use self::{
+    health_checks::{HealthChecks, HealthServers},
+    status::{BackendStatus, Health, Role, Status},
+};
 pub use crate::plan::NodePortAddresses;
 use crate::{
-    backend::LbBackend,
+    backend::{Capabilities, LbBackend},
     source::{ServiceSource, SourceError, SourceName},
 };
 
@@ -35,10 +40,21 @@ pub struct EngineOptions {
     pub node_port_addresses: NodePortAddresses,
     /// Overrides the Node's primary address of its family (`--bind-address`), if specified.
     pub node_ip: Option<IpAddr>,
+    /// The pod CIDRs of the cluster, where pods are recognised by them.
+    pub cluster_cidrs: Vec<IpNet>,
     /// The least time between two applies; 0: as soon as the last one is done.
     pub min_sync_period: Duration,
     /// How often backends are asked to prove that the kernel does what was applied.
     pub verify_period: Duration,
+}
+
+impl EngineOptions {
+    /// How long a backend may be in trouble, or busy with one thing, before it is given up:
+    /// kube-proxy's two sync periods.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.verify_period * 2
+    }
 }
 
 impl EngineOptions {
@@ -49,6 +65,7 @@ impl EngineOptions {
             node_name: node_name.into(),
             node_port_addresses: NodePortAddresses::Primary,
             node_ip: None,
+            cluster_cidrs: Vec::new(),
             min_sync_period: Duration::ZERO,
             verify_period: Duration::from_secs(30),
         }
@@ -61,6 +78,7 @@ pub struct Engine {
     sources: Vec<(SourceName, Box<dyn ServiceSource>)>,
     backends: Vec<(String, Box<dyn LbBackend>)>,
     status: watch::Sender<Status>,
+    health_checks: Arc<HealthChecks>,
 }
 
 impl Engine {
@@ -74,13 +92,32 @@ impl Engine {
     ) -> Self {
         let names = backends.iter().map(|(name, _)| (name.clone(), BackendStatus::default()));
         let status = Status { backends: names.collect(), ..Status::default() };
-        Self { options, sources, backends, status: watch::channel(status).0 }
+        let status = watch::channel(status).0;
+        Self { options, sources, backends, status, health_checks: Arc::default() }
+    }
+
+    /// Says what the backend called `name` can do, so that its loss is judged by that. Without it
+    /// a backend is taken to carry everything.
+    #[must_use]
+    pub fn with_capabilities(self, name: &str, capabilities: &Capabilities) -> Self {
+        self.status.send_modify(|status| {
+            if let Some(backend) = status.backends.get_mut(name) {
+                backend.role = Role::of(capabilities);
+            }
+        });
+        self
     }
 
     /// How things stand; changes with every apply.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
+    }
+
+    /// What load balancers outside may ask of this node; changes with every plan.
+    #[must_use]
+    pub fn health_checks(&self) -> Arc<HealthChecks> {
+        Arc::clone(&self.health_checks)
     }
 
     /// Runs until `shutdown`. The kernel's state stays in place.

@@ -110,8 +110,6 @@ pub struct ServicePort {
     /// Whether the Service names source ranges of any family. If it does, and none is of this
     /// family, the VIPs of this family are open to nobody.
     pub restricted: bool,
-    /// The port on which the Service wants its health check answered.
-    pub health_check_node_port: Option<NonZeroU16>,
 }
 
 impl ServicePort {
@@ -128,7 +126,6 @@ impl ServicePort {
             affinity_seconds: None,
             source_ranges: Vec::new(),
             restricted: false,
-            health_check_node_port: None,
         }
     }
 

@@ -5,7 +5,8 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 
 use super::{
-    EndpointLists, Frontend, ServicePort, ServicePortKey, Warning, affinity, frontend, health,
+    EndpointLists, Frontend, HealthCheck, ServicePort, ServicePortKey, Warning, affinity, frontend,
+    health,
     select::{self, Locality},
 };
 use crate::model::{Cluster, Family, ObjectName, PortSpec, Service, TrafficPolicy};
@@ -15,6 +16,7 @@ use crate::model::{Cluster, Family, ObjectName, PortSpec, Service, TrafficPolicy
 pub(super) struct ServiceDraft {
     pub(super) cluster_ips: ClusterIps,
     pub(super) ports: Vec<PortDraft>,
+    pub(super) health: Option<HealthCheck>,
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -56,6 +58,7 @@ pub(super) fn draft(cluster: &Cluster, name: &ObjectName) -> ServiceDraft {
         let addresses = draft.cluster_ips.into_iter().flatten();
         draft.ports.extend(addresses.map(|address| draft_port(cluster, service, port, address)));
     }
+    draft.health = health::check(service, &draft.ports);
     draft
 }
 
@@ -89,7 +92,6 @@ fn draft_port(
         affinity_seconds: affinity::seconds(service),
         source_ranges: service.source_ranges.iter().filter(of_family).copied().collect(),
         restricted: !service.source_ranges.is_empty(),
-        health_check_node_port: health::check_node_port(service),
     };
     let key = ServicePortKey {
         service: service.name.clone(),

@@ -7,7 +7,7 @@ use crate::model::{Cluster, Family, PortSpec, Service, ServiceType};
 
 /// The dummy interface on which kube-proxy in IPVS mode puts every ClusterIP: nothing listens
 /// there.
-const IPVS_INTERFACE: &str = "kube-ipvs0";
+pub(super) const IPVS_INTERFACE: &str = "kube-ipvs0";
 
 /// Whether the Service is Shunt's to serve; one that is not is as good as absent.
 pub(super) fn is_served(service: &Service) -> bool {

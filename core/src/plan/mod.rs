@@ -23,6 +23,7 @@ mod warning;
 pub use delta::{
     Delta, Endpoint, EndpointLists, Frontend, FrontendKind, NodeState, ServicePort, ServicePortKey,
 };
+pub use health::HealthCheck;
 pub use node::NodePortAddresses;
 pub use planner::{PlanOptions, Planner};
 pub use warning::Warning;

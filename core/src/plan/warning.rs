@@ -1,6 +1,8 @@
 //! What people should know about the objects that were planned.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
 
 use super::{Frontend, ServicePortKey};
 use crate::model::{ObjectName, Protocol};
@@ -32,6 +34,22 @@ pub enum Warning {
         /// The name of the Node.
         node: Arc<str>,
     },
+    /// Pods are recognised by a CIDR that ClusterIPs come from, too.
+    PodsOverlapServices {
+        /// The CIDR of pods.
+        pods: IpNet,
+        /// The ServiceCIDR object.
+        service_cidr: Arc<str>,
+        /// The CIDR in it.
+        cidr: IpNet,
+    },
+    /// Pods are recognised by a CIDR that this node's address lies in.
+    PodsOverlapNode {
+        /// The CIDR of pods.
+        pods: IpNet,
+        /// The node's address.
+        address: IpAddr,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -50,6 +68,16 @@ impl fmt::Display for Warning {
             Self::NoPrimaryAddress { node } => {
                 write!(f, "NodePorts are answered nowhere: no address of Node {node} is known")
             }
+            Self::PodsOverlapServices { pods, service_cidr, cidr } => write!(
+                f,
+                "Cluster CIDR {pods} overlaps with {cidr} of ServiceCIDR {service_cidr}: one of \
+                 the two is wrong"
+            ),
+            Self::PodsOverlapNode { pods, address } => write!(
+                f,
+                "Cluster CIDR {pods} contains this node's address {address}: connections of the \
+                 node count as those of a local pod and are not masqueraded"
+            ),
         }
     }
 }

@@ -3,13 +3,20 @@
 #[cfg(test)]
 mod generate;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    num::NonZeroU16,
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 use shunt_core::{
     Delta, Update,
-    model::{Cluster, Dirty},
-    plan::{NodePortAddresses, PlanOptions, Planner, ServicePort, ServicePortKey, Warning},
+    model::{Cluster, Dirty, Family, ObjectName},
+    plan::{
+        HealthCheck, NodePortAddresses, PlanOptions, Planner, ServicePort, ServicePortKey, Warning,
+    },
     source::{Completeness, Object, ObjectId, SourceName},
 };
 use shunt_harness::naive::{NaiveCluster, NaivePlan};
@@ -25,14 +32,19 @@ struct World {
     planner: Planner,
     /// All Deltas so far, as one.
     merged: Delta,
+    /// All changes of health checks so far.
+    health: BTreeMap<ObjectName, HealthCheck>,
     naive: NaiveCluster,
     objects: BTreeMap<ObjectId, Object>,
 }
 
 impl World {
     fn new(node_port_addresses: NodePortAddresses) -> Self {
-        let options =
-            PlanOptions { node_port_addresses: node_port_addresses.clone(), node_ip: None };
+        let options = PlanOptions {
+            node_port_addresses: node_port_addresses.clone(),
+            node_ip: None,
+            cluster_cidrs: Vec::new(),
+        };
         let naive = NaiveCluster {
             objects: Vec::new(),
             node_name: NODE.into(),
@@ -44,6 +56,7 @@ impl World {
             cluster: Cluster::new(NODE.into()),
             planner: Planner::new(options),
             merged: Delta::default(),
+            health: BTreeMap::new(),
             naive,
             objects: BTreeMap::new(),
         }
@@ -74,6 +87,12 @@ impl World {
         }
         let (delta, warnings) = self.planner.plan(&self.cluster, dirty);
         self.merged.merge(delta.clone());
+        for (service, check) in self.planner.take_health_changes() {
+            match check {
+                Some(check) => self.health.insert(service, check),
+                None => self.health.remove(&service),
+            };
+        }
         (delta, warnings)
     }
 
@@ -96,6 +115,21 @@ fn standing(delta: &Delta) -> NaivePlan {
     }
 }
 
+type Counts = BTreeMap<ObjectName, (NonZeroU16, [Option<usize>; 2])>;
+
+fn counts(health: &BTreeMap<ObjectName, HealthCheck>) -> Counts {
+    let count = |check: &HealthCheck| Family::ALL.map(|family| check.local_endpoints(family));
+    health.iter().map(|(name, check)| (name.clone(), (check.port, count(check)))).collect()
+}
+
+fn naive_counts(naive: &NaiveCluster) -> Counts {
+    let checks = naive.health_checks().into_iter();
+    let count = |addresses: &BTreeMap<Family, BTreeSet<IpAddr>>| {
+        Family::ALL.map(|family| addresses.get(&family).map(BTreeSet::len))
+    };
+    checks.map(|(name, (port, addresses))| (name, (port, count(&addresses)))).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -110,6 +144,7 @@ proptest! {
             world.take(batch.clone());
             let full = world.planner.full();
             prop_assert_eq!(standing(&full), world.naive());
+            prop_assert_eq!(counts(&world.health), naive_counts(&world.naive));
             prop_assert_eq!(standing(&world.merged), standing(&full));
             let again = Batch { after_reset: false, steps: world.objects.values().cloned().map(Step::Upsert).collect() };
             let (delta, warnings) = world.take(again);

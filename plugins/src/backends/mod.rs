@@ -2,6 +2,8 @@
 
 #[cfg(feature = "backend-connect")]
 mod connect;
+#[cfg(feature = "backend-nftables")]
+mod nftables;
 
 use crate::registry::BackendPlugin;
 
@@ -9,7 +11,14 @@ use crate::registry::BackendPlugin;
 pub(crate) const PLUGINS: &[&dyn BackendPlugin] = &[
     #[cfg(feature = "backend-connect")]
     &connect::Connect,
+    #[cfg(feature = "backend-nftables")]
+    &nftables::Nftables,
 ];
 
 /// Every name that a cargo feature brings, on or off.
-pub(crate) const FEATURES: &[(&str, &str)] = &[("connect", "backend-connect")];
+pub(crate) const FEATURES: &[(&str, &str)] =
+    &[("connect", "backend-connect"), ("nftables", "backend-nftables")];
+
+/// The tables of the packet path whose size can be set: `packet_affinity`, the clients that
+/// session affinity remembers in each family.
+pub(crate) const PACKET_TABLES: [&str; 1] = ["packet_affinity"];

@@ -1,4 +1,4 @@
-//! From what a backend read back to rows.
+//! From what each dataplane has to rows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use shunt_core::{
     backend::{Answer, InspectedFrontend, InspectedService, Inspection},
-    plan::{Frontend, FrontendKind},
+    plan::{Frontend, FrontendKind, ServicePortKey},
 };
 
 /// One frontend of a Service.
@@ -28,13 +28,21 @@ pub(super) struct ServiceRow {
     /// Seconds for which a client stays with an endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     affinity_seconds: Option<u32>,
+    /// The dataplanes that do just this, in the order in which a connection meets them.
+    dataplanes: Vec<&'static str>,
 }
 
 impl ServiceRow {
-    pub(super) const HEADER: [&str; 8] =
-        ["NAMESPACE", "NAME", "PORT", "PROTOCOL", "KIND", "ADDRESS", "ENDPOINTS", "AFFINITY"];
+    pub(super) const HEADER: [&str; 9] =
+        ["NAMESPACE", "NAME", "PORT", "PROTOCOL", "KIND", "ADDRESS", "ENDPOINTS", "AFFINITY", "BY"];
 
-    pub(super) fn cells(&self) -> [String; 8] {
+    /// Whether it says the same of the frontend, whoever does it.
+    fn does_as(&self, other: &Self) -> bool {
+        (self.answer, self.endpoints, self.affinity_seconds)
+            == (other.answer, other.endpoints, other.affinity_seconds)
+    }
+
+    pub(super) fn cells(&self) -> [String; 9] {
         let [namespace, name, port, protocol] = self.port.cells();
         let endpoints = match self.answer {
             "endpoints" => self.endpoints.to_string(),
@@ -42,7 +50,8 @@ impl ServiceRow {
         };
         let affinity = self.affinity_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s}s"));
         let kind = self.kind.to_owned();
-        [namespace, name, port, protocol, kind, self.address.clone(), endpoints, affinity]
+        let by = self.dataplanes.join(",");
+        [namespace, name, port, protocol, kind, self.address.clone(), endpoints, affinity, by]
     }
 }
 
@@ -56,16 +65,19 @@ pub(super) struct EndpointRow {
     endpoint: SocketAddr,
     /// The kinds of frontend through which it is reached.
     through: BTreeSet<&'static str>,
+    /// The dataplanes that send connections there, in the order in which a connection meets them.
+    dataplanes: Vec<&'static str>,
 }
 
 impl EndpointRow {
-    pub(super) const HEADER: [&str; 6] =
-        ["NAMESPACE", "NAME", "PORT", "PROTOCOL", "ENDPOINT", "THROUGH"];
+    pub(super) const HEADER: [&str; 7] =
+        ["NAMESPACE", "NAME", "PORT", "PROTOCOL", "ENDPOINT", "THROUGH", "BY"];
 
-    pub(super) fn cells(&self) -> [String; 6] {
+    pub(super) fn cells(&self) -> [String; 7] {
         let [namespace, name, port, protocol] = self.port.cells();
         let through = self.through.iter().copied().collect::<Vec<_>>().join(",");
-        [namespace, name, port, protocol, self.endpoint.to_string(), through]
+        let by = self.dataplanes.join(",");
+        [namespace, name, port, protocol, self.endpoint.to_string(), through, by]
     }
 }
 
@@ -100,13 +112,24 @@ impl ServicePortName {
     }
 }
 
-/// One row for each frontend.
-pub(super) fn services(inspection: &Inspection) -> Vec<ServiceRow> {
-    let frontends = inspection
-        .services
-        .iter()
-        .flat_map(|service| service.frontends.iter().map(move |frontend| (service, frontend)));
-    frontends.map(|(service, frontend)| service_row(service, frontend)).collect()
+/// One row for each frontend, or one for each answer where dataplanes differ in it.
+pub(super) fn services(inspections: &[(&'static str, Inspection)]) -> Vec<ServiceRow> {
+    let mut merged: BTreeMap<(&ServicePortKey, FrontendKind, u16), Vec<ServiceRow>> =
+        BTreeMap::new();
+    for (dataplane, inspection) in inspections {
+        for service in &inspection.services {
+            for inspected in &service.frontends {
+                let Frontend { kind, port, .. } = inspected.frontend;
+                let rows = merged.entry((&service.key, kind, port.get())).or_default();
+                let row = service_row(service, inspected);
+                match rows.iter_mut().find(|known| known.does_as(&row)) {
+                    Some(known) => known.dataplanes.push(dataplane),
+                    None => rows.push(ServiceRow { dataplanes: vec![dataplane], ..row }),
+                }
+            }
+        }
+    }
+    merged.into_values().flatten().collect()
 }
 
 fn service_row(service: &InspectedService, inspected: &InspectedFrontend) -> ServiceRow {
@@ -127,20 +150,34 @@ fn service_row(service: &InspectedService, inspected: &InspectedFrontend) -> Ser
         answer,
         endpoints,
         affinity_seconds: service.affinity_seconds,
+        dataplanes: Vec::new(),
     }
 }
 
 /// One row for each endpoint of the Services called `wanted` (`name` or `namespace/name`), or of
-/// all.
-pub(super) fn endpoints(inspection: &Inspection, wanted: Option<&str>) -> Vec<EndpointRow> {
-    let services = inspection.services.iter().filter(|service| {
-        let name = &service.key.service;
-        wanted.is_none_or(|wanted| wanted == &*name.name || wanted == name.to_string())
-    });
-    services.flat_map(endpoints_of).collect()
+/// all; or one for each set of frontends where dataplanes differ in it.
+pub(super) fn endpoints(
+    inspections: &[(&'static str, Inspection)],
+    wanted: Option<&str>,
+) -> Vec<EndpointRow> {
+    let mut merged: BTreeMap<(&ServicePortKey, SocketAddr), Vec<EndpointRow>> = BTreeMap::new();
+    for (dataplane, inspection) in inspections {
+        let services = inspection.services.iter().filter(|service| {
+            let name = &service.key.service;
+            wanted.is_none_or(|wanted| wanted == &*name.name || wanted == name.to_string())
+        });
+        for (service, row) in services.flat_map(endpoints_of) {
+            let rows = merged.entry((&service.key, row.endpoint)).or_default();
+            match rows.iter_mut().find(|known| known.through == row.through) {
+                Some(known) => known.dataplanes.push(dataplane),
+                None => rows.push(EndpointRow { dataplanes: vec![dataplane], ..row }),
+            }
+        }
+    }
+    merged.into_values().flatten().collect()
 }
 
-fn endpoints_of(service: &InspectedService) -> Vec<EndpointRow> {
+fn endpoints_of(service: &InspectedService) -> Vec<(&InspectedService, EndpointRow)> {
     let mut through: BTreeMap<SocketAddr, BTreeSet<&'static str>> = BTreeMap::new();
     for inspected in &service.frontends {
         let Answer::Endpoints(endpoints) = &inspected.answer else { continue };
@@ -149,10 +186,13 @@ fn endpoints_of(service: &InspectedService) -> Vec<EndpointRow> {
         }
     }
     let port = ServicePortName::new(service);
-    through
-        .into_iter()
-        .map(|(endpoint, through)| EndpointRow { port: port.clone(), endpoint, through })
-        .collect()
+    let row = |(endpoint, through)| EndpointRow {
+        port: port.clone(),
+        endpoint,
+        through,
+        dataplanes: Vec::new(),
+    };
+    through.into_iter().map(|found| (service, row(found))).collect()
 }
 
 const fn kind_name(kind: FrontendKind) -> &'static str {

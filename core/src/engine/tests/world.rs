@@ -18,8 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Engine,
-    backend::{ApplyReport, BackendError, Bell, Inspection, LbBackend, LeftReason, Probe, Verdict},
-    engine::{EngineOptions, Status},
+    backend::{
+        ApplyReport, BackendError, Bell, Capabilities, Feature, Inspection, LbBackend, LeftReason,
+        Probe, Verdict,
+    },
+    engine::{EngineOptions, HealthChecks, Status},
     model::{Family, ObjectName, PortSpec, Protocol, Service},
     plan::{Delta, ServicePort, ServicePortKey},
     source::{
@@ -47,6 +50,8 @@ pub(super) struct Record {
     pub(super) left_services: HashMap<&'static str, LeftReason>,
     /// How long an apply takes.
     pub(super) apply_time: Duration,
+    /// The next apply blocks its thread until this says something, or hangs up.
+    pub(super) blocked_by: Option<std::sync::mpsc::Receiver<()>>,
     /// What the next verifies say.
     pub(super) verdicts: VecDeque<Verdict>,
 }
@@ -102,6 +107,10 @@ impl LbBackend for Recorder {
         let takes = self.record().apply_time;
         if !takes.is_zero() {
             sleep(takes).await;
+        }
+        let blocked_by = self.record().blocked_by.take();
+        if let Some(blocked_by) = blocked_by {
+            let _ = blocked_by.recv();
         }
         let mut record = self.record();
         let record = &mut *record;
@@ -181,6 +190,7 @@ pub(super) struct World {
     scripts: Vec<mpsc::UnboundedSender<Option<Update>>>,
     sent: u64,
     status: watch::Receiver<Status>,
+    pub(super) health_checks: Arc<HealthChecks>,
     shutdown: CancellationToken,
     engine: JoinHandle<Result<(), SourceError>>,
 }
@@ -209,10 +219,17 @@ impl World {
             let backend: Box<dyn LbBackend> = Box::new((*recorder).clone());
             ((*name).to_owned(), backend)
         });
-        let engine = Engine::new(options, boxed, backends.collect());
+        let mut engine = Engine::new(options, boxed, backends.collect());
+        for (name, features) in [("connect", None), ("nftables", Some(Feature::Forwarded))] {
+            let mut capabilities = Capabilities::default();
+            capabilities.families.extend(Family::ALL);
+            capabilities.features.extend(features);
+            engine = engine.with_capabilities(name, &capabilities);
+        }
+        let health_checks = engine.health_checks();
         let (status, shutdown) = (engine.status(), CancellationToken::new());
         let engine = tokio::spawn(engine.run(shutdown.clone()));
-        Self { scripts, sent: 0, status, shutdown, engine }
+        Self { scripts, sent: 0, status, health_checks, shutdown, engine }
     }
 
     pub(super) fn say(&mut self, source: usize, updates: impl IntoIterator<Item = Update>) {

@@ -11,7 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{NodeState, PlanOptions};
+use super::{NodeState, PlanOptions, Warning, frontend::IPVS_INTERFACE};
 use crate::model::{Cluster, Family, Node, NodeAddressKind};
 
 /// `--nodeport-addresses`.
@@ -34,7 +34,12 @@ pub(super) fn state(cluster: &Cluster, options: &PlanOptions) -> NodeState {
     let node_port_addresses = match &options.node_port_addresses {
         NodePortAddresses::Primary => primary_addresses.clone(),
         NodePortAddresses::Cidrs(cidrs) => {
-            cluster.host_addresses().filter(|address| answers_node_ports(*address, cidrs)).collect()
+            // A ClusterIP that an IPVS proxy left on its interface is no address of the node.
+            let is_the_nodes = |address: &IpAddr| {
+                cluster.interfaces(*address).any(|interface| **interface != *IPVS_INTERFACE)
+            };
+            let addresses = cluster.host_addresses().filter(is_the_nodes);
+            addresses.filter(|address| answers_node_ports(*address, cidrs)).collect()
         }
     };
     NodeState {
@@ -46,6 +51,25 @@ pub(super) fn state(cluster: &Cluster, options: &PlanOptions) -> NodeState {
             .map(|object| (Arc::clone(&object.name), object.cidrs.clone()))
             .collect(),
     }
+}
+
+/// Where the pod CIDRs of the cluster overlap with what cannot be pods.
+pub(super) fn overlaps(state: &NodeState, cluster_cidrs: &[IpNet]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for pods in cluster_cidrs.iter().copied() {
+        for (name, cidrs) in &state.service_cidrs {
+            let overlapping =
+                cidrs.iter().filter(|cidr| cidr.contains(&pods) || pods.contains(*cidr));
+            warnings.extend(overlapping.map(|cidr| Warning::PodsOverlapServices {
+                pods,
+                service_cidr: Arc::clone(name),
+                cidr: *cidr,
+            }));
+        }
+        let nodes = state.primary_addresses.iter().filter(|address| pods.contains(*address));
+        warnings.extend(nodes.map(|address| Warning::PodsOverlapNode { pods, address: *address }));
+    }
+    warnings
 }
 
 /// The first InternalIP of the family, else the first ExternalIP; `node_ip` overrides both.

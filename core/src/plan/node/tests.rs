@@ -27,6 +27,7 @@ fn check(node: &str, host: &str, node_ip: Option<&str>, cidrs: Option<&[&str]>, 
     let options = PlanOptions {
         node_port_addresses: cidrs.map_or(NodePortAddresses::Primary, NodePortAddresses::Cidrs),
         node_ip: node_ip.map(|address| address.parse().expect("an address")),
+        cluster_cidrs: Vec::new(),
     };
     let state = state(&cluster, &options);
     let addresses: Vec<String> = state.node_port_addresses.iter().map(IpAddr::to_string).collect();
@@ -64,4 +65,25 @@ fn cidrs_select_addresses_of_the_host_and_never_loopback() {
     check(node, host, None, Some(&[]), "10.0.0.1 192.168.0.1 fd00::1");
     check(node, host, None, Some(&["0.0.0.0/0", "::/0"]), "10.0.0.1 192.168.0.1 fd00::1");
     check(node, host, None, Some(&["127.0.0.0/8", "::1/128"]), "");
+}
+
+#[test]
+fn a_pod_cidr_that_overlaps_is_told_with_what() {
+    let mut state = NodeState::default();
+    state.primary_addresses.insert("10.0.0.9".parse().expect("an address"));
+    let services = vec!["10.96.0.0/12".parse().expect("a CIDR")];
+    state.service_cidrs.insert("kubernetes".into(), services);
+    let check = |cidr: &str, wanted: &[&str]| {
+        let told = overlaps(&state, &[cidr.parse().expect("a CIDR")]);
+        let told: Vec<String> = told.iter().map(Warning::to_string).collect();
+        assert_eq!(told.len(), wanted.len(), "{told:?}");
+        for (told, wanted) in told.iter().zip(wanted) {
+            assert!(told.contains(wanted) && told.contains(cidr), "{wanted:?} is not in {told}");
+        }
+    };
+    check("10.244.0.0/16", &[]);
+    check("10.100.0.0/16", &["10.96.0.0/12 of ServiceCIDR kubernetes"]);
+    check("10.0.0.0/24", &["this node's address 10.0.0.9"]);
+    check("10.0.0.0/8", &["ServiceCIDR kubernetes", "this node's address 10.0.0.9"]);
+    check("fd00::/8", &[]);
 }

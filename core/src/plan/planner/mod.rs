@@ -10,9 +10,11 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
+use ipnet::IpNet;
 
 use super::{
-    Delta, Frontend, NodePortAddresses, NodeState, ServicePort, ServicePortKey, Warning,
+    Delta, Frontend, HealthCheck, NodePortAddresses, NodeState, ServicePort, ServicePortKey,
+    Warning,
     draft::{self, ClusterIps, PortDraft},
     node,
     owners::{Claimant, Claimed, Owners, Slot},
@@ -26,6 +28,8 @@ pub struct PlanOptions {
     pub node_port_addresses: NodePortAddresses,
     /// Overrides the Node's primary address of its family, if specified.
     pub node_ip: Option<IpAddr>,
+    /// The pod CIDRs of the cluster, for a warning where they overlap with something else.
+    pub cluster_cidrs: Vec<IpNet>,
 }
 
 /// The desired state of this node, kept up to date.
@@ -41,12 +45,17 @@ pub struct Planner {
     cluster_ips: HashMap<IpAddr, Vec<ObjectName>, RandomState>,
     /// `None` until planned for the first time.
     node: Option<Arc<NodeState>>,
+    /// Overlaps of CIDRs that were told and still stand.
+    overlaps: Vec<Warning>,
+    /// What became of health checks since somebody asked.
+    health_changes: HashMap<ObjectName, Option<HealthCheck>>,
 }
 
 #[derive(Debug, Default)]
 struct PlannedService {
     cluster_ips: ClusterIps,
     ports: Vec<PlannedPort>,
+    health: Option<HealthCheck>,
     /// What was said about the Service and still stands.
     warnings: Vec<Warning>,
 }
@@ -90,6 +99,8 @@ impl Planner {
             owners: Owners::default(),
             cluster_ips: HashMap::default(),
             node: None,
+            overlaps: Vec::new(),
+            health_changes: HashMap::new(),
         }
     }
 
@@ -137,6 +148,18 @@ impl Planner {
         service.ports.iter().find(|port| port.key() == key).map(|port| &port.state)
     }
 
+    /// What became of the health checks of Services since the last call; `None` stands for one
+    /// that is no longer asked for. No backend needs it, so that no Delta has it.
+    pub fn take_health_changes(&mut self) -> HashMap<ObjectName, Option<HealthCheck>> {
+        std::mem::take(&mut self.health_changes)
+    }
+
+    /// The node's part as last planned.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeState> {
+        self.node.as_deref()
+    }
+
     /// Whether nothing was ever planned: the next Delta is then the Delta from nothing.
     #[must_use]
     pub const fn is_fresh(&self) -> bool {
@@ -153,6 +176,9 @@ impl Planner {
             let node = Arc::clone(cluster.node_name());
             round.warnings.push(Warning::NoPrimaryAddress { node });
         }
+        let overlaps = node::overlaps(&state, &self.options.cluster_cidrs);
+        round.warnings.extend(overlaps.iter().filter(|w| !self.overlaps.contains(w)).cloned());
+        self.overlaps = overlaps;
         if self.node.as_deref() != Some(&state) {
             let state = Arc::new(state);
             round.delta.node = Some(Arc::clone(&state));
@@ -187,11 +213,19 @@ impl Planner {
             }
             round.delta.service_ports.insert(gone.key().clone(), None);
         }
+        if old.health != draft.health {
+            self.health_changes.insert(name.clone(), draft.health);
+        }
         let untold = draft.warnings.iter().filter(|warning| !old.warnings.contains(warning));
         round.warnings.extend(untold.cloned());
         if !ports.is_empty() || draft.cluster_ips != ClusterIps::default() {
-            let (cluster_ips, warnings) = (draft.cluster_ips, draft.warnings);
-            self.services.insert(name, PlannedService { cluster_ips, ports, warnings });
+            let planned = PlannedService {
+                cluster_ips: draft.cluster_ips,
+                ports,
+                health: draft.health,
+                warnings: draft.warnings,
+            };
+            self.services.insert(name, planned);
         }
     }
 

@@ -18,7 +18,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let node_port_addresses = NodePortAddresses::Cidrs(Vec::new());
-        let options = PlanOptions { node_port_addresses, node_ip: None };
+        let options = PlanOptions { node_port_addresses, node_ip: None, cluster_cidrs: Vec::new() };
         let mut world =
             Self { cluster: Cluster::new("node-1".into()), planner: Planner::new(options) };
         world.take([]);
@@ -219,7 +219,11 @@ fn a_change_costs_what_it_touches() {
 
 #[test]
 fn a_node_without_addresses_is_said_once() {
-    let options = PlanOptions { node_port_addresses: NodePortAddresses::Primary, node_ip: None };
+    let options = PlanOptions {
+        node_port_addresses: NodePortAddresses::Primary,
+        node_ip: None,
+        cluster_cidrs: Vec::new(),
+    };
     let mut planner = Planner::new(options);
     let cluster = Cluster::new("node-1".into());
     let told = Warning::NoPrimaryAddress { node: "node-1".into() };

@@ -25,7 +25,7 @@ use super::{
 
 /// Plays everything.
 pub(super) fn play(stage: &Stage) -> Result<()> {
-    let acts = [spread, peers, comings_and_goings, refusal, price];
+    let acts = [spread, peers, outside, comings_and_goings, refusal, price];
     for (act, number) in acts.into_iter().zip(1..) {
         stage.check()?;
         act(stage, number)?;
@@ -63,6 +63,21 @@ fn peers(stage: &Stage, number: u32) -> Result<()> {
         let said = visit.said;
         tell::line(&format!("  {} answered at {}", said.server, said.endpoint))?;
         tell::line(&format!("  and saw the client itself, {}: nothing was NATed", said.source))?;
+    }
+    Ok(())
+}
+
+/// A client that has no socket on this node.
+fn outside(stage: &Stage, number: u32) -> Result<()> {
+    tell::title(number, "A client outside of the cluster is served by the packet path")?;
+    let client = stage.outside()?;
+    for family in Family::ALL {
+        let to = ECHO.at(family);
+        stage.wait_until_reached(client, to)?;
+        let tally = client.burst(Burst::new(Socket::of(Transport::Tcp, to), to, 300))?;
+        ensure!(tally.failed() == 0, "connections to {to} failed: {:?}", tally.failures);
+        tell::line(&format!("TCP over {family}: 300 times to {to} from outside"))?;
+        tell::spread(&names(&stage.echo()?, &tally))?;
     }
     Ok(())
 }
@@ -177,7 +192,7 @@ fn price(stage: &Stage, number: u32) -> Result<()> {
             through as f64 - direct as f64,
         ))?;
     }
-    tell::line("Medians of 2,000 each, taken turn about. Packets then flow as without Shunt.")
+    tell::line("Medians of 2,000 each, taken turn about. No packet is translated on its way.")
 }
 
 /// The medians of connects to two addresses, taken turn about so that both see the same machine.

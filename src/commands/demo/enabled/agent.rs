@@ -37,7 +37,7 @@ impl Agent {
         let program = env::current_exe().context("cannot find the running program")?;
         let mut command = Command::new(program);
         command
-            .args(["--source", "static", "--mode", "connect", "--node-name", World::OWN_NODE])
+            .args(["--source", "static", "--mode", "auto", "--node-name", World::OWN_NODE])
             .arg("--manifests")
             .arg(manifests)
             .arg("--cgroup")

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use shunt_core::{LbBackend, backend::Answer, model::Family};
 use shunt_harness::{
-    probe::{ProbeProgram, Transport},
+    probe::{ProbeProgram, Socket, Transport},
     until,
     world::{Pod, World},
 };
@@ -72,6 +72,20 @@ impl Stage {
         self.world.pod("client-2")
     }
 
+    /// A client that is no part of the cluster.
+    pub(super) fn outside(&self) -> Result<&Pod> {
+        self.world.outside()
+    }
+
+    /// Waits until a client gets an answer.
+    pub(super) fn wait_until_reached(&self, client: &Pod, to: SocketAddr) -> Result<()> {
+        let socket = Socket::of(Transport::Tcp, to);
+        until("the packet path to serve", PATIENCE, || {
+            client.visit(socket, to).is_ok().then_some(())
+        })
+        .with_context(|| format!("the agent says:\n{}", self.agent.borrow().said()))
+    }
+
     /// The pods that answer.
     pub(super) fn echo(&self) -> Result<[&Pod; 3]> {
         echo_pods(&self.world)
@@ -109,6 +123,11 @@ impl Stage {
             "\n  what the kernel has:".into(),
             format!("    {shunt} get services --pin-path {pins}"),
             format!("    {shunt} get endpoints {} --pin-path {pins}", ECHO.name),
+            "  what the packet path does, in words:".into(),
+            format!(
+                "    nsenter --net={} {shunt} get rules",
+                self.world.host().namespace().display()
+            ),
             "  a shell in the client pod:".into(),
             format!(
                 "    sh -c 'echo $$ >{}/cgroup.procs; exec nsenter --net={} bash'",
@@ -147,7 +166,10 @@ impl Stage {
             tell::line(&format!("Service {:<6} {v4} and {v6}: {about}", service.name))?;
         }
         tell::line("The real agent reads them from Kubernetes manifests and attaches its eBPF")?;
-        tell::line("programs to the cgroup that all of these pods are in.")
+        tell::line(
+            "programs to the cgroup that all of these pods are in. For what has no socket there,",
+        )?;
+        tell::line("it writes the same into nftables.")
     }
 
     /// Waits until the kernel serves a Service, in each family and protocol, by just these pods.
