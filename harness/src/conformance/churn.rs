@@ -105,8 +105,9 @@ fn churn(
         let tallies = connecting.into_iter().map(|connecting| {
             connecting.join().unwrap_or_else(|_| bail!("the thread of a client panicked"))
         });
-        let tallies = tallies.collect::<Result<Vec<_>>>();
-        changed.and(tallies)
+        // What a client saw says more than that it gave up.
+        let tallies = tallies.collect::<Result<Vec<_>>>()?;
+        changed.map(|()| tallies)
     })?;
     for (name, tally) in tallies {
         judge(&tally, &log, dialect.address(steady), steady_set, may_miss)
@@ -128,7 +129,8 @@ fn connect(
     let mut all = Tally::default();
     let mut is_counted = false;
     while all.answered() < connects || !enough.load(Ordering::Acquire) {
-        all.merge(caller.call()?);
+        // Who has done enough only goes on so that there is somebody during the rest of the changes.
+        all.merge(if is_counted { caller.call_times(BURST / 10) } else { caller.call() }?);
         ensure!(may_miss || all.failed() == 0, "failed connects from {name}: {:?}", all.failures);
         if all.answered() >= connects && !is_counted {
             connected.fetch_add(1, Ordering::Release);
@@ -163,8 +165,17 @@ fn change(
         6 => &all[..5],
         _ => &all[5..],
     };
+    // A flow to an endpoint that is gone is forgotten, whatever is on its way. So endpoints of UDP
+    // leave as they do in a cluster: they serve on while new connections go elsewhere.
+    let next = match service.key.protocol {
+        Protocol::Udp => {
+            let gone: Vec<_> = all.iter().copied().filter(|e| !set.contains(e)).collect();
+            service.clone().endpoints(all).leaving(&gone)
+        }
+        _ => service.clone().endpoints(set),
+    };
     let started = monotonic();
-    stage.serve([service.clone().endpoints(set)])?.nothing()?;
+    stage.serve([next])?.nothing()?;
     log.push(Change { started, ended: monotonic(), set: set.to_vec() });
     let other = Service::new(
         &format!("other-{}", step as u16 % OTHERS),

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The local ports of datagram sockets: below those that the kernel chooses, above servers'.
-const PORTS: std::ops::Range<u16> = 10_000..30_000;
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// Somebody who connects, burst by burst.
 #[derive(Clone, Debug)]
@@ -46,7 +46,16 @@ impl<'w> Caller<'w> {
     ///
     /// Fails where the pod's process is gone.
     pub(super) fn call(&mut self) -> Result<Tally> {
-        let mut burst = self.burst.clone();
+        self.call_times(self.burst.count)
+    }
+
+    /// The next burst, of another length.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    pub(super) fn call_times(&mut self, count: u32) -> Result<Tally> {
+        let mut burst = Burst { count, ..self.burst.clone() };
         if burst.socket.transport == Transport::Udp {
             let count = u16::try_from(burst.count)?;
             if PORTS.end - self.next_port < count {

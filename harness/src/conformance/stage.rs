@@ -12,7 +12,7 @@ use shunt_core::{
 use tokio::runtime::Runtime;
 
 use super::{Dialect, Left, Service};
-use crate::world::{World, pod_cidr};
+use crate::world::{Pod, World, pod_cidr};
 
 /// How long a backend may take to notice what somebody else did.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -133,6 +133,9 @@ impl<'w> Stage<'w> {
         };
         stage.make_backend();
         stage.probe = stage.with_backend(|runtime, backend| runtime.block_on(backend.probe()))?;
+        if stage.can(Feature::Forwarded) {
+            world.pods().chain([world.host()]).for_each(Pod::use_fresh_ports);
+        }
         Ok(stage)
     }
 

@@ -3,10 +3,14 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Range,
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU16, Ordering},
+    },
     thread,
 };
 
@@ -25,6 +29,9 @@ use crate::probe::{
     Tally, Times, Transport, Visit,
 };
 
+/// The local ports of visits with fresh ones: below those of servers.
+const FRESH_PORTS: Range<u16> = 1024..7000;
+
 /// A pod, or the host. Its process ends when it is dropped.
 #[derive(Debug)]
 pub struct Pod {
@@ -33,6 +40,8 @@ pub struct Pod {
     // Held by whoever is the next to use the channel. A mutex alone is not fair: who gives it up
     // and wants it again at once, as in bursts without pause, would keep all others from it.
     next: Mutex<()>,
+    fresh_ports: AtomicBool,
+    visits: AtomicU16,
     channel: Mutex<BufReader<UnixStream>>,
 }
 
@@ -45,7 +54,8 @@ impl Pod {
             .spawn()
             .with_context(|| format!("cannot start the process of pod {}", site.name))?;
         let channel = Mutex::new(BufReader::new(ours));
-        Ok(Self { site, process, next: Mutex::new(()), channel })
+        let (fresh_ports, visits) = (AtomicBool::new(false), AtomicU16::new(0));
+        Ok(Self { site, process, next: Mutex::new(()), fresh_ports, visits, channel })
     }
 
     /// Its name.
@@ -149,6 +159,15 @@ impl Pod {
         }
     }
 
+    /// From now on every visit by UDP has a local port that none had for long.
+    ///
+    /// Where packets are translated, datagrams between the same ports are one flow, which goes on
+    /// where it went before; and of the ports that the kernel chooses one comes back sooner than
+    /// one thinks.
+    pub fn use_fresh_ports(&self) {
+        self.fresh_ports.store(true, Ordering::Relaxed);
+    }
+
     /// Connects to `to`, is answered, closes.
     ///
     /// # Errors
@@ -164,7 +183,13 @@ impl Pod {
     ///
     /// As [`Self::visit`].
     pub fn visit_by(&self, how: How, socket: Socket, to: SocketAddr) -> Result<Visit, Failure> {
-        match self.ask(&Order::Visit { socket, how, to })? {
+        let is_fresh =
+            socket.transport == Transport::Udp && self.fresh_ports.load(Ordering::Relaxed);
+        let port = is_fresh.then(|| {
+            let number = self.visits.fetch_add(1, Ordering::Relaxed);
+            FRESH_PORTS.start + number % (FRESH_PORTS.end - FRESH_PORTS.start)
+        });
+        match self.ask(&Order::Visit { socket, how, to, port })? {
             Answer::Visited(visit) => Ok(visit),
             other => Err(unexpected(&other)),
         }
