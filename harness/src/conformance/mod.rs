@@ -17,6 +17,8 @@
 
 mod run;
 
+mod site;
+
 mod stage;
 
 mod expect;
@@ -128,8 +130,9 @@ pub use expect::Left;
 pub use packets::Source;
 pub use run::run;
 pub use service::{Service, external_ip, service_ip};
+pub use site::{LocalPods, MakeBackend, Room, Site};
 pub use sockets::Dialect;
-pub use stage::{LocalPods, MakeBackend, Room, Site, Stage};
+pub use stage::Stage;
 
 /// Makes a test of every behaviour for the backend that `make: fn(&Site) -> Box<dyn LbBackend>`
 /// makes, whose row in the table of capabilities is `name`.
