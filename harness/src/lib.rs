@@ -49,6 +49,8 @@ pub mod world;
 
 pub mod conformance;
 
+pub mod both;
+
 pub mod crowd;
 
 pub mod apiserver;

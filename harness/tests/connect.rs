@@ -1,15 +1,6 @@
 //! The connect-time backend, held to every behaviour.
 
-use shunt_backends::connect::{ConnectBackend, ConnectOptions, TableSizes};
-use shunt_core::LbBackend;
-use shunt_harness::conformance::Site;
+#[path = "makers/connect.rs"]
+mod connect;
 
-fn make(site: &Site) -> Box<dyn LbBackend> {
-    let mut sizes = TableSizes::default();
-    (sizes.services, sizes.endpoints) = (site.room.services, site.room.endpoints);
-    (sizes.frontends4, sizes.frontends6) = (site.room.frontends, site.room.frontends);
-    let (cgroup, pin_path) = (site.cgroup.clone(), site.pin_path.clone());
-    Box::new(ConnectBackend::new(ConnectOptions { cgroup, pin_path, sizes }))
-}
-
-shunt_harness::conformance!("connect", make);
+shunt_harness::conformance!("connect", connect::make);

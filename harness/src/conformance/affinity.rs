@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use anyhow::{Context as _, Result, ensure};
 use shunt_core::backend::Feature;
 
-use super::{Dialect, Service, Stage, expect::visit, service_ip};
+use super::{Dialect, Service, Stage, expect::visit, external_ip, service_ip};
 use crate::world::Pod;
 
 /// So many endpoints that two clients hardly ever have the same by chance.
@@ -35,19 +35,25 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<bool> {
     let all = stage.farm(protocol, family, 8000 + 40 * number, ENDPOINTS)?;
     let cluster = SocketAddr::new(service_ip(family, number), 80);
     let node_port = stage.world().host().at(family, 30000 + number);
+    let external = SocketAddr::new(external_ip(family, number), 80);
     let service = Service::new(&format!("sticky-{number}"), protocol, family)
         .cluster_ip(cluster)
+        .external_ip(external)
         .node_port(node_port.port())
         .affinity(600);
     stage.serve([service.clone().endpoints(&all)])?.nothing()?;
     let mut frontends = vec![cluster];
+    if stage.can(Feature::ExternalAddresses) {
+        frontends.push(external);
+    }
     if stage.can(Feature::NodePort) {
         frontends.push(node_port);
     }
 
-    let clients = [stage.client()?, stage.world().pod("client-2")?, stage.world().host()];
+    let mut clients = stage.clients()?;
+    clients.insert(1, stage.world().pod("client-2")?);
     let mut chosen = Vec::new();
-    for client in clients {
+    for client in &clients {
         chosen.push(one_of(client, dialect, &frontends)?);
     }
 

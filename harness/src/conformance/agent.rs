@@ -17,7 +17,7 @@ use shunt_core::{
     model::{Family, Protocol},
 };
 
-use super::{MakeBackend, Room, Service, Site, Stage};
+use super::{MakeBackend, Service, Site, Stage};
 use crate::{probe::monotonic, until};
 
 /// The variable that holds the [`Script`].
@@ -95,11 +95,7 @@ pub fn agent(make: MakeBackend) -> Result<()> {
 }
 
 async fn play(make: MakeBackend, script: &Script) -> Result<()> {
-    let site = Site {
-        cgroup: script.cgroup.clone(),
-        pin_path: script.pin_path.clone(),
-        room: Room::AMPLE,
-    };
+    let site = Site::new(script.cgroup.clone(), script.pin_path.clone());
     let mut backend = make(&site);
     backend.start(Bell::default()).await?;
     let start = monotonic();

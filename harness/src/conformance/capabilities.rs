@@ -18,6 +18,18 @@ struct Row {
     families: Vec<String>,
     protocols: Vec<String>,
     features: Vec<String>,
+    /// Whether packets may be lost, and connections with them, while something changes: kernels
+    /// before the fix of set lookups can miss an element during a commit.
+    #[serde(default)]
+    may_miss_during_changes: bool,
+}
+
+/// Whether this kernel may lose packets that such a backend serves while something changes.
+pub(super) fn may_miss_during_changes(stage: &Stage<'_>) -> Result<bool> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("no kernel release")?;
+    let table: BTreeMap<String, Vec<Row>> = serde_json::from_str(TABLE)?;
+    let row = table.get(stage.name()).and_then(|rows| row(rows, &release));
+    Ok(row.is_some_and(|row| row.may_miss_during_changes))
 }
 
 /// Compares with the table; looks for traces.

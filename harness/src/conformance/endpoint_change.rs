@@ -31,7 +31,9 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     for set in [&all[..1], &[], &all[..1], &all[..5], &all[1..5], &all[5..], &[], &all[2..3]] {
         stage.serve([service.clone().endpoints(set)])?;
         if !set.is_empty() {
-            stage.expect_served(client, dialect, address, set)?;
+            stage
+                .expect_served(client, dialect, address, set)
+                .with_context(|| format!("with {} endpoints", set.len()))?;
         } else if stage.can(Feature::Refusal) {
             let failure = client.visit(dialect.socket(), dialect.address(address)).err();
             let errno = failure.as_ref().and_then(|failure| Some(failure.errno()?.1));

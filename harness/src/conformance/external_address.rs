@@ -34,7 +34,7 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     let service = service.external_ip(external).external_ip(owned).load_balancer_ip(balancer);
     stage.serve([service])?.nothing()?;
     let outside = [external, balancer, owned];
-    for pod in [stage.client()?, stage.world().host()] {
+    for pod in stage.clients()? {
         stage.expect_served(pod, dialect, cluster, &endpoints)?;
         for address in outside {
             if stage.can(Feature::ExternalAddresses) {

@@ -1,19 +1,18 @@
 //! An agent that is killed between any two instructions leaves a state that serves.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use shunt_core::model::{Family, Protocol};
 
-use super::{Dialect, Service, Stage, agent::Script, service_ip};
+use super::{
+    Dialect, Service, Stage,
+    agent::Script,
+    meanwhile::{Caller, expect_served_all, meanwhile},
+    service_ip,
+};
 use crate::{
-    probe::{Burst, Tally, monotonic},
+    probe::{Burst, monotonic},
     until,
 };
 
@@ -51,25 +50,11 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
 
     let client = stage.client()?;
     let burst = Burst::new(dialect.socket(), script.address, 200);
-    let done = AtomicBool::new(false);
-    let tally = thread::scope(|scope| {
-        let connecting = scope.spawn(|| {
-            let mut all = Tally::default();
-            while !done.load(Ordering::Acquire) {
-                all.merge(client.burst(burst.clone())?);
-            }
-            Ok::<_, anyhow::Error>(all)
-        });
-        let killed = (0..KILLS).try_for_each(|number| kill_one(stage, &script, number));
-        done.store(true, Ordering::Release);
-        let tally = connecting.join();
-        killed?;
-        tally.unwrap_or_else(|_| bail!("the thread of the clients panicked"))
+    let callers = stage.clients()?.into_iter().map(|pod| Caller::new(pod, burst.clone()));
+    let tallies = meanwhile(callers.collect(), || {
+        (0..KILLS).try_for_each(|number| kill_one(stage, &script, number))
     })?;
-    ensure!(tally.failed() == 0, "failed connects: {:?}", tally.failures);
-    let known: BTreeSet<_> = endpoints.iter().collect();
-    let strangers: Vec<_> = tally.reached.keys().filter(|a| !known.contains(a)).collect();
-    ensure!(strangers.is_empty(), "reached {strangers:?}");
+    expect_served_all(&tallies, &endpoints)?;
 
     stage.restart();
     stage.serve([script.service(&endpoints[2..4])])?.nothing()?;

@@ -1,11 +1,12 @@
 //! What someone else takes away is noticed and repaired: here the cgroup itself, removed and made
 //! again under the same name.
 
-use std::{fs, net::SocketAddr, path::Path, process, time::Duration};
+use std::{fs, net::SocketAddr, process, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use shunt_core::backend::Feature;
 
-use super::{Dialect, Service, Stage, service_ip};
+use super::{Dialect, Service, Stage, losing::enter, service_ip};
 use crate::until;
 
 /// The agent and the client move into a cgroup of their own, which is then lost.
@@ -34,28 +35,15 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
     until("the cell to be removable", Duration::from_secs(5), || fs::remove_dir(&cell).ok())?;
     fs::create_dir(&cell).context("cannot make the cell again")?;
     enter(&cell, &inhabitants)?;
-    if stage.expect_untouched(stage.client()?, dialect, address).is_err() {
-        // A backend that does not live in a cgroup has lost nothing.
+    if stage.can(Feature::Forwarded) {
+        // Who looks at packets serves them wherever they come from.
         stage.expect_served(stage.client()?, dialect, address, &endpoints)?;
-        return stage.expect_healthy();
+    } else {
+        stage.expect_untouched(stage.client()?, dialect, address)?;
     }
-
-    let verdict = stage.verify()?;
-    ensure!(
-        !verdict.problems.is_empty() || !verdict.repaired.is_empty(),
-        "the loss of the cgroup was not noticed"
-    );
-    if verdict.reapply {
-        stage.apply_all()?.nothing()?;
-    }
+    let verdict = stage.repair()?;
+    let is_told = !verdict.problems.is_empty() || !verdict.repaired.is_empty();
+    ensure!(is_told == stage.decides_at_calls(), "of the cgroup's loss is told: {verdict:?}");
     stage.expect_served(stage.client()?, dialect, address, &endpoints).context("after repair")?;
     stage.expect_healthy()
-}
-
-fn enter(cgroup: &Path, processes: &[u32]) -> Result<()> {
-    for pid in processes {
-        fs::write(cgroup.join("cgroup.procs"), pid.to_string())
-            .with_context(|| format!("cannot move {pid} to {}", cgroup.display()))?;
-    }
-    Ok(())
 }

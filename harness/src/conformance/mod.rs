@@ -17,6 +17,8 @@
 
 mod run;
 
+mod site;
+
 mod stage;
 
 mod expect;
@@ -26,6 +28,12 @@ mod service;
 mod sockets;
 
 mod agent;
+
+mod packets;
+
+mod meanwhile;
+
+mod table;
 
 pub mod capabilities;
 
@@ -53,11 +61,25 @@ pub mod external_address;
 
 pub mod source_ranges;
 
+pub mod forwarded;
+
+pub mod masquerade;
+
+pub mod external_cluster;
+
+pub mod external_source;
+
+pub mod hairpin;
+
 pub mod internal_local;
 
 pub mod external_local;
 
 pub mod on_interface;
+
+pub mod unallocated;
+
+pub mod lists;
 
 pub mod sctp;
 
@@ -65,9 +87,15 @@ pub mod unclaimed;
 
 pub mod affinity;
 
+pub mod affinity_paths;
+
 pub mod affinity_timeout;
 
 pub mod endpoint_change;
+
+pub mod survives;
+
+pub mod stale_udp;
 
 pub mod owner_change;
 
@@ -85,6 +113,12 @@ pub mod cleanup;
 
 pub mod table_full;
 
+pub mod repair;
+
+pub mod foreign_table;
+
+pub mod losing;
+
 pub mod lost_cgroup;
 
 pub mod private_cgroup;
@@ -95,10 +129,12 @@ pub mod bad_site;
 
 pub use agent::agent;
 pub use expect::Left;
+pub use packets::Source;
 pub use run::run;
 pub use service::{Service, external_ip, service_ip};
+pub use site::{LocalPods, MakeBackend, Room, Site};
 pub use sockets::Dialect;
-pub use stage::{MakeBackend, Room, Site, Stage};
+pub use stage::Stage;
 
 /// Makes a test of every behaviour for the backend that `make: fn(&Site) -> Box<dyn LbBackend>`
 /// makes, whose row in the table of capabilities is `name`.
@@ -107,10 +143,12 @@ macro_rules! conformance {
     ($name:literal, $make:path) => {
         $crate::conformance! { @each $name, $make;
             capabilities, spread, peer_name, reconnect, stale_state, mptcp, udp_peers, udp_stays, refusal,
-            unknown_port, node_port, external_address, source_ranges, internal_local,
-            external_local, on_interface, sctp, unclaimed, affinity, affinity_timeout, endpoint_change, owner_change, many_services, churn,
-            take_over, killed, inspect, cleanup, table_full, lost_cgroup, private_cgroup,
-            second_agent, bad_site
+            unknown_port, node_port, external_address, source_ranges, forwarded, masquerade,
+            external_cluster, external_source, hairpin, internal_local, external_local,
+            on_interface, unallocated, lists, sctp, unclaimed, affinity, affinity_paths,
+            affinity_timeout, endpoint_change, survives, stale_udp, owner_change, many_services,
+            churn, take_over, killed, inspect, cleanup, table_full, repair, foreign_table, losing,
+            lost_cgroup, private_cgroup, second_agent, bad_site
         }
 
         /// Not a test: the process of a pod.

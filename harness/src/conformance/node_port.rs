@@ -46,7 +46,7 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     let second = stage.world().second_host_addresses().at(family, port);
     let loopback = SocketAddr::new(loopback(family), port);
     host.serve(transport(protocol), &[second])?;
-    for pod in [client, host] {
+    for pod in stage.clients()? {
         stage.expect_served(pod, dialect, first, &endpoints)?;
         plain(stage, pod, dialect, second, "host")?;
     }
@@ -58,16 +58,20 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
 
     // Addresses that are selected later, and those that no longer are.
     stage.select_node_addresses([first.ip(), second.ip()])?;
-    stage.expect_served(client, dialect, second, &endpoints)?;
-    stage.expect_served(client, dialect, first, &endpoints)?;
+    for pod in stage.clients()? {
+        stage.expect_served(pod, dialect, second, &endpoints)?;
+        stage.expect_served(pod, dialect, first, &endpoints)?;
+    }
     stage.select_node_addresses([second.ip()])?;
     host.serve(transport(protocol), &[first])?;
-    plain(stage, client, dialect, first, "host")?;
-    stage.expect_served(client, dialect, second, &endpoints)?;
+    for pod in stage.clients()? {
+        plain(stage, pod, dialect, first, "host")?;
+        stage.expect_served(pod, dialect, second, &endpoints)?;
+    }
     stage.select_node_addresses([Family::V4, Family::V6].map(|f| host.addresses().of(f)))?;
 
     stage.remove([service.key])?.nothing()?;
-    plain(stage, client, dialect, first, "host")
+    stage.clients()?.into_iter().try_for_each(|pod| plain(stage, pod, dialect, first, "host"))
 }
 
 /// A connection to `to` reaches what really listens there.

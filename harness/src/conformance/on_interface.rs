@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use shunt_core::backend::LeftReason;
+use shunt_core::backend::{Feature, LeftReason};
 
-use super::{Dialect, Service, Stage, service_ip};
+use super::{Dialect, Service, Stage, expect::transport, service_ip};
 
 /// The interface takes the address, and gives it back.
 ///
@@ -31,9 +31,35 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     stage.expect_served(stage.client()?, dialect, address, &endpoints)?;
 
     let left = stage.serve([service.clone().on_interface("nodelocaldns")])?;
+    if stage.can(Feature::Forwarded) {
+        left.nothing()?;
+        untracked(stage, dialect, address, &endpoints).context("NodeLocal DNSCache")?;
+        return stage.serve([service])?.nothing();
+    }
     left.only(&key, |reason| matches!(reason, LeftReason::OnInterface(_)))?;
     stage.expect_untouched(stage.client()?, dialect, address)?;
 
     stage.serve([service])?.nothing()?;
     stage.expect_served(stage.client()?, dialect, address, &endpoints)
+}
+
+/// Packets are translated as those to any other ClusterIP, until the cache has them left out of
+/// connection tracking; then they are answered by what really listens there.
+fn untracked(
+    stage: &Stage<'_>,
+    dialect: Dialect,
+    address: SocketAddr,
+    endpoints: &[SocketAddr],
+) -> Result<()> {
+    let host = stage.world().host();
+    host.carry(address.ip())?;
+    host.serve(transport(dialect.protocol), &[address])?;
+    let outside = stage.world().outside()?;
+    stage.expect_served(outside, dialect, address, endpoints)?;
+    stage.leave_untracked(address.ip())?;
+    for pod in [outside, host] {
+        stage.expect_served(pod, dialect, address, &[address])?;
+    }
+    stage.track(address.ip())?;
+    host.carry_no_longer(address.ip())
 }

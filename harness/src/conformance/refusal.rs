@@ -2,53 +2,49 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result, ensure};
-use nix::errno::Errno;
+use anyhow::{Context as _, Result};
 use shunt_core::backend::{Feature, LeftReason};
 
-use super::{Dialect, Service, Stage, expect::visit, service_ip};
-use crate::{probe::How, world::Pod};
+use super::{Dialect, Service, Stage, external_ip, service_ip};
 
-/// Every call in every dialect, from a pod and from the host.
+/// Every kind of address by every call in every dialect, from everybody.
 ///
 /// # Errors
 ///
 /// Fails where the backend does otherwise.
 pub fn check(stage: &mut Stage<'_>) -> Result<()> {
     for (number, dialect) in (1..).zip(stage.dialects()) {
-        let address = SocketAddr::new(service_ip(dialect.family, number), 80);
-        let name = format!("nobody-{number}");
-        let service = Service::new(&name, dialect.protocol, dialect.family).cluster_ip(address);
-        let key = service.key.clone();
-        let left = stage.serve([service])?;
-        let pods = [stage.client()?, stage.world().host()];
-        if stage.can(Feature::Refusal) {
-            left.nothing()?;
-            for pod in pods {
-                refused(pod, dialect, address)?;
-            }
-        } else {
-            left.only(&key, |reason| *reason == LeftReason::NoRefusal)?;
-            for pod in pods {
-                stage.expect_untouched(pod, dialect, address)?;
-            }
-        }
+        one(stage, dialect, number).with_context(|| dialect.to_string())?;
     }
     Ok(())
 }
 
-fn refused(pod: &Pod, dialect: Dialect, to: SocketAddr) -> Result<()> {
-    for how in dialect.hows() {
-        let what = || format!("{dialect} {how:?} from {}", pod.name());
-        let failure = visit(pod, dialect, how, to)
-            .err()
-            .with_context(|| format!("{}: a Service without endpoints answered", what()))?;
-        // By the very call that carries the address, not by an ICMP message that comes later.
-        let call = match how {
-            How::Connect | How::NonBlocking => "connect",
-            How::FastOpen | How::SendTo => "sendto",
-        };
-        ensure!(failure.errno() == Some((call, Errno::ECONNREFUSED)), "{}: {failure}", what());
+fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
+    let Dialect { protocol, family, .. } = dialect;
+    let address = SocketAddr::new(service_ip(family, number), 80);
+    let external = SocketAddr::new(external_ip(family, number), 80);
+    let balancer = SocketAddr::new(external_ip(family, 100 + number), 80);
+    let node_port = stage.world().host().at(family, 30_000 + number);
+    let service = Service::new(&format!("nobody-{number}"), protocol, family)
+        .cluster_ip(address)
+        .external_ip(external)
+        .load_balancer_ip(balancer)
+        .node_port(node_port.port());
+    let key = service.key.clone();
+    let left = stage.serve([service])?;
+    if !stage.can(Feature::Refusal) {
+        left.only(&key, |reason| *reason == LeftReason::NoRefusal)?;
+        for pod in [stage.client()?, stage.world().host()] {
+            stage.expect_untouched(pod, dialect, address)?;
+        }
+        return Ok(());
     }
-    Ok(())
+    left.nothing()?;
+    let frontends = [address, external, balancer, node_port];
+    let (at_calls, by_packets): (Vec<_>, Vec<_>) =
+        stage.clients()?.into_iter().partition(|pod| stage.decides_calls_of(pod));
+    for pod in at_calls {
+        frontends.iter().try_for_each(|&to| stage.expect_refused(pod, dialect, to))?;
+    }
+    stage.expect_rejected(&by_packets, dialect, &frontends)
 }

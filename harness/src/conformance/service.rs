@@ -118,6 +118,45 @@ impl Service {
         self
     }
 
+    /// Has a topology, or what is left when nothing is ready, keep only some endpoints in the
+    /// cluster list.
+    #[must_use]
+    pub fn keep_in_cluster(mut self, kept: &[SocketAddr]) -> Self {
+        for endpoint in &mut self.port.endpoints {
+            endpoint.in_cluster = kept.contains(&endpoint.address);
+        }
+        self
+    }
+
+    /// Has all endpoints be terminating and still serving.
+    #[must_use]
+    pub fn terminating(mut self) -> Self {
+        for endpoint in &mut self.port.endpoints {
+            endpoint.conditions.ready = false;
+            endpoint.conditions.terminating = true;
+        }
+        self
+    }
+
+    /// Has some endpoints be terminating and out of the lists; they still serve.
+    #[must_use]
+    pub fn leaving(mut self, addresses: &[SocketAddr]) -> Self {
+        let mut endpoints = self.port.endpoints.iter_mut();
+        while let Some(endpoint) = endpoints.find(|e| addresses.contains(&e.address)) {
+            endpoint.conditions.ready = false;
+            endpoint.conditions.terminating = true;
+            (endpoint.in_cluster, endpoint.in_local) = (false, false);
+        }
+        self
+    }
+
+    /// Restricts the load-balancer VIPs to source ranges of which none is of this family.
+    #[must_use]
+    pub const fn closed(mut self) -> Self {
+        self.port.restricted = true;
+        self
+    }
+
     /// Restricts the load-balancer VIPs to a source range.
     #[must_use]
     pub fn source_range(mut self, range: IpNet) -> Self {

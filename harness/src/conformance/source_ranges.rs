@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use shunt_core::backend::{Feature, LeftReason};
 
-use super::{Dialect, Service, Stage, expect::visit, external_ip, service_ip};
-use crate::probe::How;
+use super::{Dialect, Service, Stage, external_ip, service_ip};
+use crate::{probe::How, world::Pod};
 
-/// Ranges that exclude the client; then the same with affinity.
+/// Ranges that exclude everybody; where they are enforced, ranges of each client, of the node, and
+/// of the other family; else the same with affinity.
 ///
 /// # Errors
 ///
@@ -39,9 +40,11 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     stage.expect_served(client, dialect, cluster, &endpoints)?;
     if stage.can(Feature::SourceRanges) {
         left.nothing()?;
-        let visit = visit(client, dialect, How::Connect, balancer);
-        ensure!(visit.is_err(), "{balancer} is open to a client outside of the ranges");
-        return Ok(());
+        stage
+            .clients()?
+            .into_iter()
+            .try_for_each(|pod| stage.expect_silence(pod, dialect, balancer))?;
+        return enforced(stage, dialect, number, &endpoints);
     }
     let ranges = |reason: &LeftReason| *reason == LeftReason::SourceRanges;
     left.only(&key, ranges)?;
@@ -54,6 +57,77 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     stage.serve([service])?.only(&key, ranges)?;
     stage.expect_served(client, dialect, cluster, &endpoints)?;
     stage.remove([key])?.nothing()
+}
+
+/// One VIP after the other, and addresses that no range concerns.
+fn enforced(
+    stage: &mut Stage<'_>,
+    dialect: Dialect,
+    number: u16,
+    endpoints: &[SocketAddr],
+) -> Result<()> {
+    let Dialect { protocol, family, .. } = dialect;
+    let balancer = SocketAddr::new(external_ip(family, 20 + number), 80);
+    let external = SocketAddr::new(external_ip(family, 120 + number), 80);
+    let node_port = stage.world().host().at(family, 30_000 + number);
+    let service = Service::new(&format!("range-{number}"), protocol, family)
+        .cluster_ip(SocketAddr::new(service_ip(family, 100 + number), 80))
+        .load_balancer_ip(balancer)
+        .external_ip(external)
+        .node_port(node_port.port())
+        .endpoints(endpoints);
+    for allowed in stage.clients()? {
+        let range = IpNet::from(allowed.addresses().of(family));
+        let service = service.clone().source_range(range);
+        stage.serve([service])?.nothing()?;
+        for pod in stage.clients()? {
+            let what = || format!("{} alone is allowed", allowed.name());
+            if pod.name() == allowed.name() {
+                stage.expect_served(pod, dialect, balancer, endpoints).with_context(what)?;
+            } else {
+                stage.expect_silence(pod, dialect, balancer).with_context(what)?;
+            }
+            for to in [external, node_port] {
+                stage.expect_served(pod, dialect, to, endpoints)?;
+            }
+        }
+    }
+    // No range of this family: open to nobody.
+    stage.serve([service.clone().closed()])?.nothing()?;
+    for pod in stage.clients()? {
+        stage.expect_silence(pod, dialect, balancer).context("nobody is allowed")?;
+        stage.expect_served(pod, dialect, external, endpoints)?;
+    }
+    own_vip(stage, dialect, &service, balancer).context("from the VIP itself")
+}
+
+/// Where the node carries a VIP, that is the source of what it sends there: allowed if a range
+/// contains the node's primary address.
+fn own_vip(
+    stage: &mut Stage<'_>,
+    dialect: Dialect,
+    service: &Service,
+    balancer: SocketAddr,
+) -> Result<()> {
+    let host = stage.world().host();
+    let from_vip = SocketAddr::new(balancer.ip(), 0);
+    let ranges = [host, stage.world().outside()?].map(|pod| pod.addresses().of(dialect.family));
+    host.carry(balancer.ip())?;
+    stage.serve([service.clone().source_range(IpNet::from(ranges[0]))])?.nothing()?;
+    answered(host, dialect, from_vip, balancer)?;
+    stage.serve([service.clone().source_range(IpNet::from(ranges[1]))])?.nothing()?;
+    stage.expect_silence_from(host, dialect, balancer, from_vip)?;
+    host.carry_no_longer(balancer.ip())
+}
+
+fn answered(pod: &Pod, dialect: Dialect, from: SocketAddr, to: SocketAddr) -> Result<()> {
+    let socket = pod.open(dialect.socket())?;
+    socket.bind(dialect.address(from))?;
+    socket.connect(How::Connect, dialect.address(to))?;
+    if dialect.protocol == shunt_core::model::Protocol::Udp {
+        socket.send()?;
+    }
+    socket.receive().context("not answered").map(drop)
 }
 
 const fn family_is4(dialect: Dialect) -> bool {

@@ -1,47 +1,21 @@
 //! A backend in a world, and what it was told to serve.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use shunt_core::{
     Delta, LbBackend,
     backend::{ApplyReport, Bell, Capabilities, Feature, Inspection, Probe, Verdict},
+    model::Family,
     plan::{FrontendKind, NodeState, ServicePort, ServicePortKey},
 };
 use tokio::runtime::Runtime;
 
-use super::{Dialect, Left, Service};
-use crate::world::World;
+use super::{Dialect, Left, MakeBackend, Service, Site};
+use crate::world::{Pod, World, pod_cidr};
 
-/// Makes the backend under test. Called again for every restart.
-pub type MakeBackend = fn(&Site) -> Box<dyn LbBackend>;
-
-/// Where a backend is to work.
-#[derive(Clone, Debug)]
-pub struct Site {
-    /// The cgroup to attach to; `None` for the one that the backend finds.
-    pub cgroup: Option<PathBuf>,
-    /// The folder for pins, on a bpffs.
-    pub pin_path: PathBuf,
-    /// How large tables are to be.
-    pub room: Room,
-}
-
-/// How large a backend's tables are to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// ServicePorts.
-    pub services: u32,
-    /// Frontends in each family.
-    pub frontends: u32,
-    /// Endpoints of all ServicePorts together, old and new ones at a change.
-    pub endpoints: u32,
-}
-
-impl Room {
-    /// Enough for every behaviour.
-    pub const AMPLE: Self = Self { services: 1024, frontends: 2048, endpoints: 16384 };
-}
+/// How long a backend may take to notice what somebody else did.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A world, a backend in it, and what the backend was told.
 pub struct Stage<'w> {
@@ -56,6 +30,7 @@ pub struct Stage<'w> {
     desired: BTreeMap<ServicePortKey, Arc<ServicePort>>,
     node: Arc<NodeState>,
     told: bool,
+    bell: Bell,
 }
 
 impl<'w> Stage<'w> {
@@ -72,11 +47,12 @@ impl<'w> Stage<'w> {
             .build()
             .context("cannot make a runtime")?;
         let cgroup = Some(world.cgroup().to_owned());
-        let site = Site { cgroup, pin_path: world.pin_path(), room: Room::AMPLE };
+        let site = Site::new(cgroup, world.pin_path());
         let mut node = NodeState::default();
         let host = world.host().addresses();
         node.node_port_addresses = [host.v4.into(), host.v6.into()].into();
         node.primary_addresses.clone_from(&node.node_port_addresses);
+        node.pod_cidrs = Family::ALL.map(|family| pod_cidr(true, family)).into();
         let mut stage = Self {
             world,
             name: name.to_owned(),
@@ -89,9 +65,13 @@ impl<'w> Stage<'w> {
             desired: BTreeMap::new(),
             node: Arc::new(node),
             told: false,
+            bell: Bell::default(),
         };
         stage.make_backend();
         stage.probe = stage.with_backend(|runtime, backend| runtime.block_on(backend.probe()))?;
+        if stage.can(Feature::Forwarded) {
+            world.pods().chain([world.host()]).for_each(Pod::use_fresh_ports);
+        }
         Ok(stage)
     }
 
@@ -218,7 +198,9 @@ impl<'w> Stage<'w> {
     ///
     /// Fails as the backend does.
     pub fn start(&mut self) -> Result<()> {
-        self.with_backend(|runtime, backend| runtime.block_on(backend.start(Bell::default())))?
+        self.bell = Bell::default();
+        let bell = self.bell.clone();
+        self.with_backend(|runtime, backend| runtime.block_on(backend.start(bell)))?
             .map_err(|error| anyhow!(error).context("the backend did not start"))
     }
 
@@ -258,9 +240,17 @@ impl<'w> Stage<'w> {
         &mut self,
         addresses: impl IntoIterator<Item = IpAddr>,
     ) -> Result<()> {
-        let mut node = NodeState::clone(&self.node);
-        node.node_port_addresses = addresses.into_iter().collect();
-        self.node = Arc::new(node);
+        let addresses = addresses.into_iter().collect();
+        self.change_node(|node| node.node_port_addresses = addresses)
+    }
+
+    /// Has something about the node changed.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the backend fails.
+    pub fn change_node(&mut self, change: impl FnOnce(&mut NodeState)) -> Result<()> {
+        change(Arc::make_mut(&mut self.node));
         let mut delta = Delta::default();
         delta.node = Some(Arc::clone(&self.node));
         if self.told { self.apply(&delta) } else { self.apply_first(true) }.map(drop)
@@ -317,6 +307,30 @@ impl<'w> Stage<'w> {
     /// Fails where there is no backend.
     pub fn verify(&mut self) -> Result<Verdict> {
         self.with_backend(|runtime, backend| runtime.block_on(backend.verify()))
+    }
+
+    /// Waits for the bell, by which the backend says that somebody else changed something.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it does not ring.
+    pub fn expect_bell(&self) -> Result<()> {
+        let rung = async { tokio::time::timeout(PATIENCE, self.bell.rung()).await };
+        self.runtime.block_on(rung).context("the bell did not ring")
+    }
+
+    /// Does what the engine does when the bell has rung: has the backend verify, and applies
+    /// everything anew where it asks for that. Returns what the backend said.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the backend fails.
+    pub fn repair(&mut self) -> Result<Verdict> {
+        let verdict = self.verify()?;
+        if verdict.reapply {
+            self.apply_all()?;
+        }
+        Ok(verdict)
     }
 
     /// Expects that the backend finds nothing wrong.

@@ -1,16 +1,16 @@
 //! A new agent takes over what the old one left: nothing is lost meanwhile.
 
-use std::{
-    net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
+use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use shunt_core::backend::Feature;
 
-use super::{Dialect, Service, Stage, service_ip};
-use crate::probe::{Burst, How, Tally};
+use super::{
+    Dialect, Service, Stage,
+    meanwhile::{Caller, expect_served_all, meanwhile},
+    service_ip,
+};
+use crate::probe::{Burst, How};
 
 /// Restarts during connects; what an agent without memory serves, keeps and removes.
 ///
@@ -120,19 +120,11 @@ fn during_restarts(
     address: SocketAddr,
     endpoints: &[SocketAddr],
 ) -> Result<()> {
-    let client = stage.client()?;
     let mut burst = Burst::new(dialect.socket(), dialect.address(address), 200);
     burst.threads = 2;
-    let done = AtomicBool::new(false);
-    let tally = thread::scope(|scope| {
-        let connecting = scope.spawn(|| {
-            let mut all = Tally::default();
-            while !done.load(Ordering::Acquire) {
-                all.merge(client.burst(burst.clone())?);
-            }
-            Ok::<_, anyhow::Error>(all)
-        });
-        let restarted = (0..8).try_for_each(|number| {
+    let callers = stage.clients()?.into_iter().map(|pod| Caller::new(pod, burst.clone()));
+    let tallies = meanwhile(callers.collect(), || {
+        (0..8).try_for_each(|number| {
             // Twice the agent comes back with tables of another size.
             stage.restart_at(|site| match number {
                 3 => site.room.endpoints *= 2,
@@ -140,15 +132,7 @@ fn during_restarts(
                 _ => {}
             });
             stage.apply_all()?.nothing()
-        });
-        done.store(true, Ordering::Release);
-        let tally = connecting.join();
-        restarted?;
-        tally.unwrap_or_else(|_| bail!("the thread of the clients panicked"))
+        })
     })?;
-    ensure!(tally.failed() == 0, "failed connects: {:?}", tally.failures);
-    ensure!(tally.answered() > 0, "no connect was made");
-    let strangers: Vec<_> = tally.reached.keys().filter(|a| !endpoints.contains(a)).collect();
-    ensure!(strangers.is_empty(), "reached {strangers:?}");
-    Ok(())
+    expect_served_all(&tallies, endpoints)
 }

@@ -1,13 +1,15 @@
-//! What is no Service's is untouched: another port, protocol or address.
+//! What is no Service's: another address is untouched; another port or protocol of a ClusterIP is,
+//! too, or where packets are looked at, is refused.
 
 use std::net::SocketAddr;
 
-use anyhow::Result;
-use shunt_core::model::Protocol;
+use anyhow::{Context as _, Result, ensure};
+use nix::errno::Errno;
+use shunt_core::{backend::Feature, model::Protocol};
 
 use super::{Dialect, Service, Stage, service_ip};
 
-/// A Service on one port; everything beside it arrives untranslated.
+/// A Service on one port, and everything beside it.
 ///
 /// # Errors
 ///
@@ -23,7 +25,6 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
 
         let client = stage.client()?;
         stage.expect_served(client, dialect, SocketAddr::new(ip, 80), &endpoints)?;
-        stage.expect_untouched(client, dialect, SocketAddr::new(ip, 81))?;
         let neighbour = service_ip(family, 200 + number);
         stage.expect_untouched(client, dialect, SocketAddr::new(neighbour, 80))?;
         let other = match protocol {
@@ -31,11 +32,32 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
             _ => Protocol::Udp,
         };
         let other = Dialect { protocol: other, ..dialect };
-        stage.expect_untouched(client, other, SocketAddr::new(ip, 80))?;
+        for (dialect, port) in [(dialect, 81), (other, 80)] {
+            let beside = SocketAddr::new(ip, port);
+            if !stage.can(Feature::Forwarded) {
+                stage.expect_untouched(client, dialect, beside)?;
+                continue;
+            }
+            stage.expect_rejected(&stage.clients()?, dialect, &[beside])?;
+        }
+        ping(stage, ip).with_context(|| format!("ping {ip}"))?;
         // And the endpoint itself, which nobody may translate further.
         for &endpoint in &endpoints {
             stage.expect_served(client, dialect, endpoint, &[endpoint])?;
         }
+    }
+    Ok(())
+}
+
+/// An ICMP echo is no Service's either.
+fn ping(stage: &Stage<'_>, ip: std::net::IpAddr) -> Result<()> {
+    if !stage.can(Feature::Forwarded) {
+        return Ok(stage.client()?.ping(ip)?);
+    }
+    for pod in stage.clients()? {
+        let failure = pod.ping(ip).err().context("answered")?;
+        let refused = failure.errno().map(|(_, errno)| errno) == Some(Errno::ECONNREFUSED);
+        ensure!(refused, "from {}: {failure}", pod.name());
     }
     Ok(())
 }

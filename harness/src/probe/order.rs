@@ -75,6 +75,8 @@ pub enum Order {
         how: How,
         /// Where to.
         to: SocketAddr,
+        /// The local port; without it the kernel chooses.
+        port: Option<u16>,
     },
     /// Many visits.
     Burst(Burst),

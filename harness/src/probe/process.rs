@@ -91,8 +91,8 @@ impl Process {
                 self.sockets.remove(&id);
                 Answer::Done
             }
-            Order::Visit { socket, how, to } => {
-                Answer::Visited(client::visit(socket, how, to, None)?)
+            Order::Visit { socket, how, to, port } => {
+                Answer::Visited(client::visit(socket, how, to, port)?)
             }
             Order::Burst(burst) => Answer::Tally(burst.run()),
             Order::Race(race) => Answer::Raced(race.run()?),

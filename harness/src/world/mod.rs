@@ -16,6 +16,8 @@ mod pod;
 
 mod remove;
 
+mod socket;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -29,7 +31,8 @@ pub use addresses::{Addresses, EXTERNAL4, EXTERNAL6, SERVICE4, SERVICE6, cluster
 pub use builder::WorldBuilder;
 pub use cgroup::{Membership, cgroup2_mount};
 pub use network::BRIDGE;
-pub use pod::{KernelSocket, Pod, Tap};
+pub use pod::Pod;
+pub use socket::{KernelSocket, Tap};
 
 use crate::probe::ProbeProgram;
 

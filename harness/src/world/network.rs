@@ -13,7 +13,7 @@
 
 use std::{
     fs::File,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
@@ -123,6 +123,24 @@ fn connection(site: &Site) -> Result<blocking::Connection<Route>> {
         .with_context(|| format!("cannot open a netlink socket in {}", site.namespace))
 }
 
+/// Has the loopback interface of a site carry an address, or not.
+pub(super) fn carry(site: &Site, address: IpAddr, wanted: bool) -> Result<()> {
+    let length = if address.is_ipv4() { 32 } else { 128 };
+    connection(site)?
+        .run(move |route| {
+            Box::pin(async move {
+                match address {
+                    _ if !wanted => route.del_address("lo", address, length).await,
+                    IpAddr::V4(v4) => route.add_address(Ipv4Address::new("lo", v4, length)).await,
+                    IpAddr::V6(v6) => {
+                        route.add_address(Ipv6Address::new("lo", v6, length).nodad()).await
+                    }
+                }
+            })
+        })
+        .with_context(|| format!("cannot have {} carry {address}", site.namespace))
+}
+
 /// Whether `neighbour` hangs on `node`: its own pods, and on the agent's node the other sides.
 fn is_plugged(node: &Site, neighbour: &Site) -> bool {
     match neighbour.role {
@@ -178,7 +196,7 @@ fn plugs(node: &Site, sites: &[Site]) -> Result<Vec<Plug>> {
         .collect()
 }
 
-fn net(address: impl Into<std::net::IpAddr>, length: u8) -> Result<IpNet> {
+fn net(address: impl Into<IpAddr>, length: u8) -> Result<IpNet> {
     Ok(IpNet::new(address.into(), length)?)
 }
 

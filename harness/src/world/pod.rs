@@ -3,10 +3,14 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Range,
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU16, Ordering},
+    },
     thread,
 };
 
@@ -15,17 +19,29 @@ use nlink::netlink::namespace::{self, NetnsCommand};
 use serde::Serialize;
 use shunt_core::model::Family;
 
-use super::{Addresses, builder::Site, network::namespace_path};
-use crate::probe::{
-    Answer, Burst, Failure, Fate, How, Order, ProbeProgram, Race, Received, Sighting, Socket,
-    Tally, Times, Transport, Visit,
+use super::{
+    Addresses, KernelSocket, Tap,
+    builder::Site,
+    network::{self, namespace_path},
+    socket::unexpected,
 };
+use crate::probe::{
+    Answer, Burst, Failure, How, Order, ProbeProgram, Race, Socket, Tally, Times, Transport, Visit,
+};
+
+/// The local ports of visits with fresh ones: below those of servers.
+const FRESH_PORTS: Range<u16> = 1024..7000;
 
 /// A pod, or the host. Its process ends when it is dropped.
 #[derive(Debug)]
 pub struct Pod {
     site: Site,
     process: Child,
+    // Held by whoever is the next to use the channel. A mutex alone is not fair: who gives it up
+    // and wants it again at once, as in bursts without pause, would keep all others from it.
+    next: Mutex<()>,
+    fresh_ports: AtomicBool,
+    visits: AtomicU16,
     channel: Mutex<BufReader<UnixStream>>,
 }
 
@@ -37,7 +53,9 @@ impl Pod {
         let process = in_place(&site, command)?
             .spawn()
             .with_context(|| format!("cannot start the process of pod {}", site.name))?;
-        Ok(Self { site, process, channel: Mutex::new(BufReader::new(ours)) })
+        let channel = Mutex::new(BufReader::new(ours));
+        let (fresh_ports, visits) = (AtomicBool::new(false), AtomicU16::new(0));
+        Ok(Self { site, process, next: Mutex::new(()), fresh_ports, visits, channel })
     }
 
     /// Its name.
@@ -141,6 +159,15 @@ impl Pod {
         }
     }
 
+    /// From now on every visit by UDP has a local port that none had for long.
+    ///
+    /// Where packets are translated, datagrams between the same ports are one flow, which goes on
+    /// where it went before; and of the ports that the kernel chooses one comes back sooner than
+    /// one thinks.
+    pub fn use_fresh_ports(&self) {
+        self.fresh_ports.store(true, Ordering::Relaxed);
+    }
+
     /// Connects to `to`, is answered, closes.
     ///
     /// # Errors
@@ -156,7 +183,13 @@ impl Pod {
     ///
     /// As [`Self::visit`].
     pub fn visit_by(&self, how: How, socket: Socket, to: SocketAddr) -> Result<Visit, Failure> {
-        match self.ask(&Order::Visit { socket, how, to })? {
+        let is_fresh =
+            socket.transport == Transport::Udp && self.fresh_ports.load(Ordering::Relaxed);
+        let port = is_fresh.then(|| {
+            let number = self.visits.fetch_add(1, Ordering::Relaxed);
+            FRESH_PORTS.start + number % (FRESH_PORTS.end - FRESH_PORTS.start)
+        });
+        match self.ask(&Order::Visit { socket, how, to, port })? {
             Answer::Visited(visit) => Ok(visit),
             other => Err(unexpected(&other)),
         }
@@ -193,9 +226,27 @@ impl Pod {
     /// Fails where the kernel does not make such sockets.
     pub fn open(&self, socket: Socket) -> Result<KernelSocket<'_>, Failure> {
         match self.ask(&Order::Open(socket))? {
-            Answer::Opened(id) => Ok(KernelSocket { pod: self, id }),
+            Answer::Opened(id) => Ok(KernelSocket::new(self, id)),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Has the namespace carry another address, at its loopback interface.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn carry(&self, address: IpAddr) -> Result<()> {
+        network::carry(&self.site, address, true)
+    }
+
+    /// Has the namespace no longer carry such an address.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the kernel does.
+    pub fn carry_no_longer(&self, address: IpAddr) -> Result<()> {
+        network::carry(&self.site, address, false)
     }
 
     /// Keeps an eye on every packet at the namespace's interfaces until the returned one is
@@ -206,7 +257,7 @@ impl Pod {
     /// Fails where the kernel does not let it.
     pub fn tap(&self) -> Result<Tap<'_>, Failure> {
         self.ask(&Order::Tap(true))?;
-        Ok(Tap(self))
+        Ok(Tap::new(self))
     }
 
     /// Sends the packet that opens an SCTP association, and waits for nothing.
@@ -235,10 +286,12 @@ impl Pod {
     }
 
     /// Gives an order and takes the answer to it.
-    fn ask(&self, order: &Order) -> Result<Answer, Failure> {
+    pub(super) fn ask(&self, order: &Order) -> Result<Answer, Failure> {
         // A panic between the two halves of an exchange leaves a channel that fails at its next
         // use, which is what should be seen.
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(next);
         let answer = exchange(&mut channel, order)
             .map_err(|error| Failure::Probe(format!("pod {}: {error:#}", self.site.name)))?;
         drop(channel);
@@ -273,163 +326,4 @@ fn exchange(channel: &mut BufReader<UnixStream>, order: &impl Serialize) -> Resu
         return Err(anyhow!("the probe process is gone"));
     }
     serde_json::from_str(&line).context("cannot understand the answer")
-}
-
-fn unexpected(answer: &Answer) -> Failure {
-    Failure::Probe(format!("an answer to something else: {answer:?}"))
-}
-
-/// An eye on a namespace's packets.
-#[derive(Debug)]
-pub struct Tap<'a>(&'a Pod);
-
-impl Tap<'_> {
-    /// What passed since the last look.
-    ///
-    /// # Errors
-    ///
-    /// Fails where the pod's process is gone.
-    pub fn look(&self) -> Result<Vec<Sighting>, Failure> {
-        match self.0.ask(&Order::Look)? {
-            Answer::Seen(seen) => Ok(seen),
-            other => Err(unexpected(&other)),
-        }
-    }
-}
-
-impl Drop for Tap<'_> {
-    fn drop(&mut self) {
-        // Fails only where the process, and with it the socket, is gone.
-        let _ = self.0.ask(&Order::Tap(false));
-    }
-}
-
-/// A socket in a pod's process. Closed when dropped.
-#[derive(Debug)]
-pub struct KernelSocket<'a> {
-    pod: &'a Pod,
-    id: u32,
-}
-
-impl KernelSocket<'_> {
-    /// `connect`, or another call that connects.
-    ///
-    /// # Errors
-    ///
-    /// Fails as the kernel does.
-    pub fn connect(&self, how: How, to: SocketAddr) -> Result<(), Failure> {
-        self.pod.ask(&Order::Connect { id: self.id, to, how }).map(drop)
-    }
-
-    /// `bind`.
-    ///
-    /// # Errors
-    ///
-    /// Fails as the kernel does.
-    pub fn bind(&self, to: SocketAddr) -> Result<(), Failure> {
-        self.pod.ask(&Order::Bind { id: self.id, to }).map(drop)
-    }
-
-    /// Sends the first packet to `to` and does not wait for what becomes of it: see
-    /// [`Self::fate`].
-    ///
-    /// # Errors
-    ///
-    /// Fails where the call itself does.
-    pub fn knock(&self, to: SocketAddr) -> Result<(), Failure> {
-        self.pod.ask(&Order::Knock { id: self.id, to }).map(drop)
-    }
-
-    /// What has become of a knock.
-    ///
-    /// # Errors
-    ///
-    /// Fails where the pod's process is gone.
-    pub fn fate(&self) -> Result<Fate, Failure> {
-        match self.pod.ask(&Order::Fate(self.id))? {
-            Answer::Fate(fate) => Ok(fate),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// `connect(AF_UNSPEC)`.
-    ///
-    /// # Errors
-    ///
-    /// Fails as the kernel does.
-    pub fn disconnect(&self) -> Result<(), Failure> {
-        self.pod.ask(&Order::Disconnect(self.id)).map(drop)
-    }
-
-    /// `sendto` with an address.
-    ///
-    /// # Errors
-    ///
-    /// Fails as the kernel does.
-    pub fn send_to(&self, to: SocketAddr) -> Result<(), Failure> {
-        self.pod.ask(&Order::SendTo { id: self.id, to }).map(drop)
-    }
-
-    /// `send`.
-    ///
-    /// # Errors
-    ///
-    /// Fails as the kernel does.
-    pub fn send(&self) -> Result<(), Failure> {
-        self.pod.ask(&Order::Send(self.id)).map(drop)
-    }
-
-    /// `recvfrom` with a name.
-    ///
-    /// # Errors
-    ///
-    /// Fails as the kernel does, with EAGAIN after two seconds.
-    pub fn receive(&self) -> Result<Received, Failure> {
-        match self.pod.ask(&Order::Receive(self.id))? {
-            Answer::Received(received) => Ok(received),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// `sendto`, then `recvfrom`.
-    ///
-    /// # Errors
-    ///
-    /// Fails as the kernel does.
-    pub fn ask(&self, to: SocketAddr) -> Result<Received, Failure> {
-        self.send_to(to)?;
-        self.receive()
-    }
-
-    /// `getpeername`.
-    ///
-    /// # Errors
-    ///
-    /// Fails as the kernel does.
-    pub fn peer_name(&self) -> Result<SocketAddr, Failure> {
-        self.address(&Order::PeerName(self.id))
-    }
-
-    /// `getsockname`.
-    ///
-    /// # Errors
-    ///
-    /// Fails as the kernel does.
-    pub fn local_name(&self) -> Result<SocketAddr, Failure> {
-        self.address(&Order::LocalName(self.id))
-    }
-
-    fn address(&self, order: &Order) -> Result<SocketAddr, Failure> {
-        match self.pod.ask(order)? {
-            Answer::Address(address) => Ok(address),
-            other => Err(unexpected(&other)),
-        }
-    }
-}
-
-impl Drop for KernelSocket<'_> {
-    fn drop(&mut self) {
-        // Fails only where the process, and with it the socket, is gone.
-        let _ = self.pod.ask(&Order::Close(self.id));
-    }
 }

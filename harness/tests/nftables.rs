@@ -1,0 +1,6 @@
+//! The nftables backend, held to every behaviour.
+
+#[path = "makers/nftables.rs"]
+mod nftables;
+
+shunt_harness::conformance!("nftables", nftables::make);
