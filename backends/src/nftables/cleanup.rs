@@ -19,7 +19,9 @@ pub(super) async fn cleanup(options: &NftablesOptions) -> Result<Vec<String>, Ba
             Ok(true) => removed.push(format!("table {table}")),
             Ok(false) => {}
             Err(cause) => {
-                first.get_or_insert(BackendError::new(format!("delete table {table}"), cause));
+                first.get_or_insert_with(|| {
+                    BackendError::new(format!("delete table {table}"), cause)
+                });
             }
         }
     }

@@ -23,9 +23,10 @@ pub async fn explain(options: &NftablesOptions) -> Result<Vec<String>, BackendEr
     let mut lines = Vec::new();
     for family in Family::ALL {
         let table = options.table_name(family);
-        let found = kernel.read(family).await.map_err(|cause| {
-            BackendError::new(format!("read table {table}"), cause)
-        })?;
+        let found = kernel
+            .read(family)
+            .await
+            .map_err(|cause| BackendError::new(format!("read table {table}"), cause))?;
         match found {
             Some(found) => describe(&mut lines, &table, &found),
             None => lines.push(format!("Table {table} does not exist: {family} is not served.")),
@@ -85,7 +86,9 @@ fn words(chain: Chain) -> String {
              from anyone else as local-lists says, source kept, or dropped if it says nothing.",
             key(place)
         ),
-        Chain::Ranged => "dropped, unless allowed has frontend and source; then external.".to_owned(),
+        Chain::Ranged => {
+            "dropped, unless allowed has frontend and source; then external.".to_owned()
+        }
         Chain::RangedLocal => {
             "dropped, unless allowed has frontend and source; then external-local.".to_owned()
         }

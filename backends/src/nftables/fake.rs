@@ -22,6 +22,7 @@ pub(super) struct FakeTable {
     pub(super) chains: BTreeMap<Chain, usize>,
     pub(super) kinds: HashSet<Chain>,
     pub(super) sets: HashSet<SetName>,
+    pub(super) misshapen: Vec<String>,
 }
 
 /// A kernel in memory.
@@ -133,6 +134,7 @@ impl Kernel for Fake {
             found.elements.clone_from(&table.elements);
             found.chains = table.chains.keys().copied().collect();
             found.sets = table.sets.iter().copied().collect();
+            found.misshapen.clone_from(&table.misshapen);
             for chain in &table.kinds {
                 found.kinds.push((SetName::Kinds, *chain));
                 found.kinds.push((SetName::ListKinds, *chain));

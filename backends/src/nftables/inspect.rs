@@ -7,9 +7,7 @@ use std::{
 };
 
 use shunt_core::{
-    backend::{
-        Answer, BackendError, InspectedFrontend, InspectedService, Inspection, TableUse,
-    },
+    backend::{Answer, BackendError, InspectedFrontend, InspectedService, Inspection, TableUse},
     model::{Family, ObjectName, Protocol},
     plan::{Frontend, FrontendKind, ServicePortKey},
 };
@@ -71,11 +69,7 @@ pub(super) async fn udp_frontends(
 }
 
 /// Reads who is served in one family.
-fn read(
-    family: Family,
-    found: &Found,
-    services: &mut BTreeMap<ServicePortKey, InspectedService>,
-) {
+fn read(family: Family, found: &Found, services: &mut BTreeMap<ServicePortKey, InspectedService>) {
     for ((set, key), element) in &found.elements {
         let (place, is_served) = match set {
             SetName::Frontends(place) => (*place, true),
@@ -111,7 +105,10 @@ fn read(
 /// The second verdicts of a frontend.
 fn lists<'a>(found: &'a Found, (place, key): (Place, &[u8])) -> impl Iterator<Item = &'a Data> {
     let both = [SetName::ClusterLists(place), SetName::LocalLists(place)];
-    both.into_iter().filter_map(move |set| found.data(set, key.into())).collect::<Vec<_>>().into_iter()
+    both.into_iter()
+        .filter_map(move |set| found.data(set, key.into()))
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 const fn affinity(data: &Data) -> Option<u32> {
@@ -189,8 +186,12 @@ pub(super) fn parse_key(comment: &str) -> Option<ServicePortKey> {
     let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     let protocol = protocols.into_iter().find(|known| known.to_string() == protocol)?;
     let family = Family::ALL.into_iter().find(|known| known.to_string() == family)?;
-    let key =
-        ServicePortKey { service: ObjectName::new(namespace, name), port: port.into(), protocol, family };
+    let key = ServicePortKey {
+        service: ObjectName::new(namespace, name),
+        port: port.into(),
+        protocol,
+        family,
+    };
     (key.to_string() == comment).then_some(key)
 }
 

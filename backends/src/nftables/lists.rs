@@ -15,17 +15,14 @@ pub(super) fn arrange(
     if old == wanted.as_slice() {
         return wanted.into();
     }
-    let here: HashSet<&SocketAddr> = wanted.iter().collect();
-    let before: HashSet<&SocketAddr> = old.iter().collect();
-    let mut come = wanted.iter().filter(|endpoint| !before.contains(endpoint));
-    let mut slots: Vec<Option<SocketAddr>> = old
-        .iter()
-        .map(|endpoint| {
-            let stays = here.contains(endpoint).then_some(endpoint);
-            stays.or_else(|| come.next()).copied()
-        })
-        .collect();
-    slots.extend(come.map(|endpoint| Some(*endpoint)));
+    let mut missing: HashSet<SocketAddr> = wanted.iter().copied().collect();
+    // What was half written can have an endpoint twice: it keeps one slot.
+    let mut slots: Vec<Option<SocketAddr>> =
+        old.iter().map(|endpoint| missing.remove(endpoint).then_some(*endpoint)).collect();
+    let mut come = wanted.iter().filter(|endpoint| missing.contains(endpoint)).copied();
+    let free = slots.iter_mut().filter(|slot| slot.is_none());
+    free.for_each(|slot| *slot = come.next());
+    slots.extend(come.map(Some));
     let mut arranged = Vec::with_capacity(wanted.len());
     let mut free = 0;
     while let Some(slot) = slots.get(free).copied() {
@@ -69,6 +66,8 @@ mod tests {
         check(&[1, 2, 3, 4], &[4], &[4]);
         check(&[1, 2, 3, 4], &[9], &[9]);
         check(&[1, 2], &[], &[]);
+        check(&[1, 1, 2], &[1, 2, 3], &[1, 3, 2]);
+        check(&[1, 2, 2], &[1, 2], &[1, 2]);
     }
 
     proptest! {

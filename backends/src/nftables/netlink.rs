@@ -14,10 +14,11 @@ use nlink::{
         },
     },
 };
+use rustix::net::sockopt;
 use shunt_core::model::Family;
 
 use super::{
-    data::{Bytes, Cursor, Data, Fields, ElementKey, chain_of_value, kind_value},
+    data::{Bytes, Cursor, Data, ElementKey, Fields, chain_of_value, kind_value},
     dump::{Found, FoundElement},
     options::NftablesOptions,
     ruleset::{Chain, Field, Hook, RuleBody, SetName, Values, nft_family},
@@ -62,6 +63,9 @@ pub(super) struct Change {
     /// What is there afterwards.
     pub(super) put: Option<(Data, Option<Arc<str>>)>,
 }
+
+/// How large a transaction may be: a table of 100,000 Services with everything that they can have.
+const LARGEST: usize = 256 << 20;
 
 /// What the kernel does whole or not at all.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -145,11 +149,10 @@ impl Netlink {
     /// Fails if the kernel has no nftables, or the process has not the right to use it.
     pub(super) fn open(options: &NftablesOptions) -> Result<Self, nlink::Error> {
         let connection = Connection::<Nftables>::new()?.timeout(options.patience);
-        Ok(Self {
-            connection,
-            table: options.table.clone(),
-            affinity_size: options.affinity_size,
-        })
+        // A table that has to be made anew is made in one transaction, which is one message. Where
+        // this is refused, small batches still pass.
+        let _ = sockopt::set_socket_send_buffer_size_force(connection.socket(), LARGEST);
+        Ok(Self { connection, table: options.table.clone(), affinity_size: options.affinity_size })
     }
 
     /// What the kernel calls the socket: changes that it made are notified as this one's.
@@ -213,9 +216,7 @@ impl Netlink {
                     put(transaction, nft, NFT_MSG_DELSETELEM, kinds)
                 })
             }
-            Structure::DeleteChain(chain) => {
-                transaction.del_chain(table, &chain.to_string(), nft)
-            }
+            Structure::DeleteChain(chain) => transaction.del_chain(table, &chain.to_string(), nft),
         })
     }
 
@@ -323,7 +324,9 @@ impl Netlink {
             }
             return;
         };
-        if has_shape(info, set, family) && (set != SetName::Affinity || info.size == Some(self.affinity_size)) {
+        if has_shape(info, set, family)
+            && (set != SetName::Affinity || info.size == Some(self.affinity_size))
+        {
             found.sets.push(set);
         } else {
             found.misshapen.push(format!("set {}", info.name));
@@ -345,7 +348,11 @@ impl Kernel for Netlink {
                 self.structure(transaction, family, what).map_err(KernelError::Refused)?;
         }
         transaction.commit(&self.connection).await.map_err(|error| {
-            if error.is_timeout() { KernelError::Unanswered(error) } else { KernelError::Refused(error) }
+            if error.is_timeout() {
+                KernelError::Unanswered(error)
+            } else {
+                KernelError::Refused(error)
+            }
         })
     }
 
@@ -411,10 +418,8 @@ fn note_kind(found: &mut Found, set: SetName, element: &SetElement) {
 }
 
 fn found_element(set: SetName, element: &SetElement) -> (Bytes, FoundElement) {
-    let leads = matches!(
-        set,
-        SetName::Frontends(_) | SetName::ClusterLists(_) | SetName::LocalLists(_)
-    );
+    let leads =
+        matches!(set, SetName::Frontends(_) | SetName::ClusterLists(_) | SetName::LocalLists(_));
     let data = match (element.data(), element.key_end()) {
         (Some(SetElementData::Value(value)), None) if leads => {
             let chain = chain_of_value(value);
@@ -508,4 +513,3 @@ pub(super) const HEAVIEST: usize = 150_000;
 /// In tests nearly every Delta is cut.
 #[cfg(test)]
 pub(super) const HEAVIEST: usize = 400;
-

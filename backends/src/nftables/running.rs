@@ -181,7 +181,9 @@ impl Served {
         }
         let delta = self.table.whole();
         self.adopt(kernel, &delta).await?;
-        verdict.repaired.push(format!("Table {name} was changed by others: {}.", faults.join(", ")));
+        verdict
+            .repaired
+            .push(format!("Table {name} was changed by others: {}.", faults.join(", ")));
         Ok(())
     }
 }
@@ -207,10 +209,9 @@ async fn write(kernel: &dyn Kernel, family: Family, batches: &[Batch]) -> Result
 fn shape(options: &NftablesOptions, family: Family) -> Shape {
     let local_pod = match &options.detector {
         Detector::None => None,
-        Detector::ClusterCidr(cidrs) => cidrs
-            .iter()
-            .any(|cidr| Family::of(cidr.network()) == family)
-            .then_some(Source::Address),
+        Detector::ClusterCidr(cidrs) => {
+            cidrs.iter().any(|cidr| Family::of(cidr.network()) == family).then_some(Source::Address)
+        }
         Detector::NodeCidr => Some(Source::Address),
         Detector::BridgeInterface(name) => {
             // The kernel compares the whole of what an interface's name can be.
@@ -218,9 +219,7 @@ fn shape(options: &NftablesOptions, family: Family) -> Shape {
             whole.resize(16, 0);
             Some(Source::Interface(whole))
         }
-        Detector::InterfacePrefix(prefix) => {
-            Some(Source::Interface(prefix.clone().into_bytes()))
-        }
+        Detector::InterfacePrefix(prefix) => Some(Source::Interface(prefix.clone().into_bytes())),
     };
     Shape {
         family,

@@ -204,7 +204,7 @@ impl Table {
         };
         let idle = self.chains.iter().filter(|(chain, uses)| is_idle(chain, uses));
         sweep.chains = idle.map(|(chain, _)| *chain).collect();
-        changes.sort_by(|a, b| a.set.cmp(&b.set));
+        changes.sort_by_key(|change| change.set);
         sweep.batches = batches(Vec::new(), changes);
         if !sweep.chains.is_empty() {
             let mut last = sweep.batches.pop().unwrap_or_default();
@@ -306,7 +306,8 @@ impl Table {
             let own = |key: &ElementKey| key.0 == set;
             let there = found.elements.iter().filter(|(key, _)| own(key));
             let wrong = there.filter(|there| !is_right(*there)).count();
-            let missing = wanted.keys().filter(|key| own(key) && !found.elements.contains_key(*key));
+            let missing =
+                wanted.keys().filter(|key| own(key) && !found.elements.contains_key(*key));
             let left = self.limbo.keys();
             let left = left.filter(|key| own(key) && !found.elements.contains_key(*key));
             let missing = missing.count() + left.count();
@@ -341,7 +342,8 @@ impl Table {
         staging.difference(next.elements(), hints, strangers);
         let mut staged = staging.finish();
         let structure = next.structure(found, usable, &staged);
-        join(&mut staged.batches, structure);
+        let is_rebuilt = found.is_some() && usable.is_none();
+        join(&mut staged.batches, structure, is_rebuilt);
         let counts = std::mem::take(&mut staged.chains);
         next.count(hints, counts);
         for chain in hints.chains.iter().filter(|chain| chain.is_counted()) {
@@ -487,12 +489,7 @@ fn record_of(port: &Arc<ServicePort>, old: Option<&Record>, next_id: &mut u32) -
 }
 
 /// What a table that was found says about slots and number of a ServicePort.
-fn hinted(
-    key: &ServicePortKey,
-    port: &Arc<ServicePort>,
-    found: &Found,
-    family: Family,
-) -> Record {
+fn hinted(key: &ServicePortKey, port: &Arc<ServicePort>, found: &Found, family: Family) -> Record {
     let mut record =
         Record { port: Arc::clone(port), id: 0, cluster: Box::default(), local: Box::default() };
     for frontend in &port.frontends {
@@ -668,7 +665,8 @@ impl<'a> Staging<'a> {
         self.note_empty(after.values());
         for (key, before) in &found.elements {
             match after.remove(key) {
-                Some(element) if element.data == before.data && element.comment == before.comment => {}
+                Some(element)
+                    if element.data == before.data && element.comment == before.comment => {}
                 Some(element) => self.replaced.push((element, before.data.clone())),
                 None if stays(key.0, before.comment.as_deref()) => {}
                 None => drop(self.removed.insert(key.clone(), before.data.clone())),
@@ -683,7 +681,9 @@ impl<'a> Staging<'a> {
             let element = render::hairpin(*address);
             match (was, *count > 0) {
                 (false, true) => self.added.push(element),
-                (true, false) => drop(self.removed.insert((element.set, element.key), element.data)),
+                (true, false) => {
+                    drop(self.removed.insert((element.set, element.key), element.data))
+                }
                 _ => {}
             }
         }
@@ -819,11 +819,21 @@ fn batches(structure: Vec<Structure>, changes: Vec<Change>) -> Vec<Batch> {
     all
 }
 
-/// Puts structure around batches. Rules are many bytes: they get a batch of their own.
-fn join(batches: &mut Vec<Batch>, (before, after): (Vec<Structure>, Vec<Structure>)) {
+/// Puts structure around batches. Rules are many bytes: they get a batch of their own. A table that
+/// is made anew, while packets pass the old one, takes one batch for all.
+fn join(
+    batches: &mut Vec<Batch>,
+    (before, after): (Vec<Structure>, Vec<Structure>),
+    is_rebuilt: bool,
+) {
     // The first batch made the chains that are new; `before` makes them all.
     if let Some(first) = batches.first_mut() {
         first.before.clear();
+    }
+    if is_rebuilt {
+        let changes = batches.drain(..).flat_map(|batch| batch.changes).collect();
+        batches.push(Batch { before, changes, after });
+        return;
     }
     batches.retain(|batch| !batch.is_empty());
     batches.insert(0, Batch { before, ..Batch::default() });

@@ -149,8 +149,7 @@ impl State {
             delta.node = Some(Arc::new(self.node()));
         }
         for number in 0..4 {
-            let (old, new) =
-                (before.and_then(|before| before.port(number)), self.port(number));
+            let (old, new) = (before.and_then(|before| before.port(number)), self.port(number));
             if old == new {
                 continue;
             }
@@ -193,12 +192,15 @@ impl Window {
     /// later ones: each is led to an endpoint that was one of its frontend's meanwhile.
     fn check(&self) {
         for first in 0..self.0.len() {
-            let frontends: Vec<(Place, Bytes)> = self.0[first].0.elements.keys().filter_map(|key| {
-                match key.0 {
+            let frontends: Vec<(Place, Bytes)> = self.0[first]
+                .0
+                .elements
+                .keys()
+                .filter_map(|key| match key.0 {
                     SetName::Frontends(place) => Some((place, key.1.clone())),
                     _ => None,
-                }
-            }).collect();
+                })
+                .collect();
             for second in first..self.0.len() {
                 for third in second..self.0.len() {
                     for frontend in &frontends {
@@ -256,9 +258,8 @@ impl Window {
             .copied()
             .collect();
         for slot in (list.first_slot()..).take(count as usize) {
-            let at = |slot: u32| {
-                self.data(third, map, Fields::new().then(&owner).number(slot).done())
-            };
+            let at =
+                |slot: u32| self.data(third, map, Fields::new().then(&owner).number(slot).done());
             // Chains with affinity fall back to the first slots.
             let firsts = List::ALL.map(List::first_slot).into_iter();
             let found = at(slot).or_else(|| firsts.clone().filter(|_| skipped > 0).find_map(at));
@@ -267,8 +268,7 @@ impl Window {
             };
             let value = &value[skipped..];
             let address = IpAddr::from([value[0], value[1], value[2], value[3]]);
-            let endpoint =
-                SocketAddr::new(address, u16::from_be_bytes([value[4], value[5]]));
+            let endpoint = SocketAddr::new(address, u16::from_be_bytes([value[4], value[5]]));
             assert!(allowed.contains(&endpoint), "{chain}: a stranger, {endpoint}, in {states:?}");
         }
     }
@@ -298,7 +298,9 @@ fn meaning(table: &FakeTable) -> BTreeMap<String, Vec<String>> {
                 let lists = List::ALL.map(|list| sorted(found.sticky_list(Family::V4, id, list)));
                 format!("{key:?} {lists:?}")
             }
-            SetName::Frontends(place) | SetName::ClusterLists(place) | SetName::LocalLists(place) => {
+            SetName::Frontends(place)
+            | SetName::ClusterLists(place)
+            | SetName::LocalLists(place) => {
                 let at = (*place, &**key);
                 let lists = List::ALL.map(|list| sorted(found.list(Family::V4, at, list)));
                 format!("{key:?} {:?} {lists:?}", element.data)
@@ -310,7 +312,10 @@ fn meaning(table: &FakeTable) -> BTreeMap<String, Vec<String>> {
     }
     meaning.values_mut().for_each(|lines| lines.sort());
     let kinds = table.kinds.iter().map(ToString::to_string);
-    meaning.insert("kinds".to_owned(), kinds.collect::<std::collections::BTreeSet<_>>().into_iter().collect());
+    meaning.insert(
+        "kinds".to_owned(),
+        kinds.collect::<std::collections::BTreeSet<_>>().into_iter().collect(),
+    );
     meaning
 }
 
@@ -355,8 +360,7 @@ async fn run(fake: &Arc<Fake>, steps: Vec<(State, Then)>, follow: bool) {
     for (state, then) in steps {
         let delta = state.since(before.as_ref());
         insist(&mut agent, &delta).await;
-        let answers: Vec<Answers> =
-            before.iter().chain([&state]).map(State::answers).collect();
+        let answers: Vec<Answers> = before.iter().chain([&state]).map(State::answers).collect();
         window.0.extend(fake.seen().into_iter().map(|table| (table, answers.clone())));
         if follow {
             window.check();
@@ -425,7 +429,7 @@ async fn mend(agent: &mut Running, state: &State) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn packets_are_never_led_astray(steps in proptest::collection::vec((state(), then()), 1..6)) {
@@ -451,6 +455,19 @@ fn refused_transactions_change_nothing_in_the_end() {
     });
     result.unwrap();
     assert!(injected.get() > 100, "{} faults", injected.get());
+}
+
+#[test]
+fn a_table_of_another_shape_is_made_anew_in_one_transaction() {
+    let fake = Arc::new(Fake::default());
+    let state = State { services: BTreeMap::new(), external: None, vip: None, primary: 1 };
+    block_on(insist(&mut running(&fake), &state.since(None)));
+    let wanted = fake.table().unwrap();
+    fake.tamper(|table| table.misshapen = vec!["set frontends".to_owned()]);
+    fake.seen();
+    block_on(insist(&mut running(&fake), &state.since(None)));
+    assert_eq!(fake.seen().len(), 1);
+    assert_eq!(meaning(&fake.table().unwrap()), meaning(&wanted));
 }
 
 #[test]

@@ -126,4 +126,3 @@ fn all_but(own: u32) -> Vec<u8> {
     }
     bytes
 }
-

@@ -101,12 +101,12 @@ impl RuleBody {
     }
 
     /// Goes on only if the key at a word is in a set.
-    pub(super) fn is_in(self, at: usize, set: SetName) -> Self {
+    pub(super) fn within(self, at: usize, set: SetName) -> Self {
         self.then(LookupExpr::new(set.name(), word(at)))
     }
 
     /// Goes on only if the key at a word is not in a set.
-    pub(super) fn is_not_in(self, at: usize, set: SetName) -> Self {
+    pub(super) fn outside(self, at: usize, set: SetName) -> Self {
         self.then(LookupExpr::new(set.name(), word(at)).invert())
     }
 
@@ -186,7 +186,7 @@ impl RuleBody {
     }
 
     /// Goes on only if the bit of the mark is set.
-    pub(super) fn is_marked(self, bit: u32) -> Self {
+    pub(super) fn marked(self, bit: u32) -> Self {
         self.then(Expr::Meta { dreg: word(0), key: MetaKey::Mark }).masked(bit).then(Expr::Cmp {
             sreg: word(0),
             op: CmpOp::Neq,
@@ -209,18 +209,14 @@ impl RuleBody {
     }
 
     /// Goes on only if the source is an address of this host.
-    pub(super) fn is_from_host(self) -> Self {
+    pub(super) fn sent_by_host(self) -> Self {
         const RTN_LOCAL: u32 = 2;
-        self.then(Expr::Fib {
-            dreg: word(0),
-            result: FibResult::AddrType,
-            flags: FibFlags::SADDR,
-        })
-        .then(Expr::Cmp {
-            sreg: word(0),
-            op: CmpOp::Eq,
-            data: RTN_LOCAL.to_ne_bytes().to_vec(),
-        })
+        self.then(Expr::Fib { dreg: word(0), result: FibResult::AddrType, flags: FibFlags::SADDR })
+            .then(Expr::Cmp {
+                sreg: word(0),
+                op: CmpOp::Eq,
+                data: RTN_LOCAL.to_ne_bytes().to_vec(),
+            })
     }
 
     /// Goes on only if the name of the interface that the packet came in through is `name`, or

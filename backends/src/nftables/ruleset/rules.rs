@@ -48,8 +48,8 @@ impl Shape {
     fn is_local_pod(&self, body: RuleBody, wanted: bool) -> RuleBody {
         match &self.local_pod {
             None => body,
-            Some(Source::Address) if wanted => body.source(0).is_in(0, SetName::LocalPods),
-            Some(Source::Address) => body.source(0).is_not_in(0, SetName::LocalPods),
+            Some(Source::Address) if wanted => body.source(0).within(0, SetName::LocalPods),
+            Some(Source::Address) => body.source(0).outside(0, SetName::LocalPods),
             Some(Source::Interface(name)) => body.came_through(name, wanted),
         }
     }
@@ -67,16 +67,12 @@ pub(in super::super) fn rules(shape: &Shape, chain: Chain) -> Vec<RuleBody> {
         }
         Chain::External(place) => external(shape, place),
         Chain::ExternalLocal(place) => external_local(shape, place),
-        Chain::Ranged => ranged(
-            shape,
-            Chain::External(Place::Address),
-            "only from sources in its ranges",
-        ),
-        Chain::RangedLocal => ranged(
-            shape,
-            Chain::ExternalLocal(Place::Address),
-            "only from sources in its ranges",
-        ),
+        Chain::Ranged => {
+            ranged(shape, Chain::External(Place::Address), "only from sources in its ranges")
+        }
+        Chain::RangedLocal => {
+            ranged(shape, Chain::ExternalLocal(Place::Address), "only from sources in its ranges")
+        }
         Chain::Choose { place, list, count } => vec![choose(shape, place, list, count)],
         Chain::Sticky { place, list, seconds, count } => {
             sticky(shape.family, place, list, seconds, count)
@@ -90,7 +86,7 @@ fn base(shape: &Shape, hook: Hook) -> Vec<RuleBody> {
         Hook::NatPostrouting => vec![
             shape
                 .rule("asked for by a rule above, which set the bit")
-                .is_marked(shape.mark)
+                .marked(shape.mark)
                 .mark(shape.mark, false)
                 .masquerade(),
             shape
@@ -98,7 +94,7 @@ fn base(shape: &Shape, hook: Hook) -> Vec<RuleBody> {
                 .has_bits(CtKey::Status, TRANSLATED, true)
                 .source(0)
                 .destination(address_words(shape.family))
-                .is_in(0, SetName::Hairpin)
+                .within(0, SetName::Hairpin)
                 .masquerade(),
         ],
         Hook::FilterInput | Hook::FilterForward | Hook::FilterOutput => vec![
@@ -119,7 +115,7 @@ fn services(shape: &Shape) -> Vec<RuleBody> {
         } else {
             "whoever dials a ClusterIP and is no local pod is masqueraded"
         };
-        let body = shape.rule(comment).destination(0).is_in(0, SetName::ClusterIps);
+        let body = shape.rule(comment).destination(0).within(0, SetName::ClusterIps);
         let body = if shape.masquerade_all { body } else { shape.is_local_pod(body, false) };
         rules.push(body.mark(shape.mark, true));
     }
@@ -131,7 +127,7 @@ fn services(shape: &Shape) -> Vec<RuleBody> {
         shape
             .rule("ct id = what node-ports says of meta l4proto . th dport")
             .destination(0)
-            .is_in(0, SetName::NodeAddresses)
+            .within(0, SetName::NodeAddresses)
             .chain_of(Place::NodePort, node_ports),
     );
     rules
@@ -145,19 +141,15 @@ fn untranslated(shape: &Shape) -> Vec<RuleBody> {
         shape
             .rule("")
             .destination(0)
-            .is_in(0, SetName::NodeAddresses)
+            .within(0, SetName::NodeAddresses)
             .frontend(Place::NodePort)
             .verdict_of(0, node_ports),
         shape
             .rule("no such port")
             .destination(0)
-            .is_in(0, SetName::ClusterIps)
+            .within(0, SetName::ClusterIps)
             .goto(Chain::Reject),
-        shape
-            .rule("no such Service")
-            .destination(0)
-            .is_in(0, SetName::ServiceCidrs)
-            .drop(),
+        shape.rule("no such Service").destination(0).within(0, SetName::ServiceCidrs).drop(),
     ]
 }
 
@@ -170,19 +162,28 @@ fn served_from(body: RuleBody, place: Place, list: List) -> RuleBody {
 }
 
 fn external(shape: &Shape, place: Place) -> Vec<RuleBody> {
-    let body = shape.rule("policy Cluster: masqueraded, from any endpoint; ct id = what cluster-lists says").mark(shape.mark, true);
+    let body = shape
+        .rule("policy Cluster: masqueraded, from any endpoint; ct id = what cluster-lists says")
+        .mark(shape.mark, true);
     vec![served_from(body, place, List::Cluster)]
 }
 
 fn external_local(shape: &Shape, place: Place) -> Vec<RuleBody> {
     let mut rules = Vec::new();
     if shape.local_pod.is_some() {
-        let body = shape.is_local_pod(shape.rule("policy Local, but for local pods; ct id = what cluster-lists says"), true);
+        let body = shape.is_local_pod(
+            shape.rule("policy Local, but for local pods; ct id = what cluster-lists says"),
+            true,
+        );
         rules.push(served_from(body, place, List::Cluster));
     }
-    let body = shape.rule("policy Local, but for this host; ct id = what cluster-lists says").is_from_host().mark(shape.mark, true);
+    let body = shape
+        .rule("policy Local, but for this host; ct id = what cluster-lists says")
+        .sent_by_host()
+        .mark(shape.mark, true);
     rules.push(served_from(body, place, List::Cluster));
-    let body = shape.rule("policy Local: source kept, from this node; ct id = what local-lists says");
+    let body =
+        shape.rule("policy Local: source kept, from this node; ct id = what local-lists says");
     rules.push(served_from(body, place, List::Local));
     rules
 }
@@ -190,10 +191,7 @@ fn external_local(shape: &Shape, place: Place) -> Vec<RuleBody> {
 fn ranged(shape: &Shape, then: Chain, comment: &'static str) -> Vec<RuleBody> {
     let body = shape.rule(comment).frontend(Place::Address);
     let source = body.key_words(Place::Address);
-    vec![
-        body.source(source).is_in(0, SetName::Allowed).goto(then),
-        shape.rule("").drop(),
-    ]
+    vec![body.source(source).within(0, SetName::Allowed).goto(then), shape.rule("").drop()]
 }
 
 fn choose(shape: &Shape, place: Place, list: List, count: u32) -> RuleBody {

@@ -138,7 +138,9 @@ impl SetName {
             Self::Endpoints(_) => "frontend . slot -> endpoint",
             Self::ClusterLists(_) => "as frontends, after a first step: from the whole cluster",
             Self::LocalLists(_) => "as frontends, after a first step: from this node",
-            Self::Ids(_) => "frontend -> protocol . number of the ServicePort, where it has affinity",
+            Self::Ids(_) => {
+                "frontend -> protocol . number of the ServicePort, where it has affinity"
+            }
             Self::Unserved(_) => "frontends without endpoints",
             Self::Allowed => "sources that load-balancer addresses with source ranges admit",
             Self::StickyEndpoints => {

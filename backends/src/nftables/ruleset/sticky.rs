@@ -59,23 +59,31 @@ pub(super) fn sticky(
     let random = (count, list.first_slot());
     let id = layout.id();
     let mut rules = vec![
-        identified(family, place, "remembered, and still in the list; ct id = number, ct reply = endpoint")
-            .source(layout.behind_id())
-            .endpoint_of(layout, id, SetName::Affinity)
-            .is_in(Layout::NUMBER, members)
-            .dynamic(DynsetOp::Update, (id, 0), Some(seconds))
-            .translate(Layout::ADDRESS, layout.port()),
+        identified(
+            family,
+            place,
+            "remembered, and still in the list; ct id = number, ct reply = endpoint",
+        )
+        .source(layout.behind_id())
+        .endpoint_of(layout, id, SetName::Affinity)
+        .within(Layout::NUMBER, members)
+        .dynamic(DynsetOp::Update, (id, 0), Some(seconds))
+        .translate(Layout::ADDRESS, layout.port()),
         identified(family, place, "no longer in the list: forgotten")
             .source(layout.behind_id())
             .endpoint_of(layout, id, SetName::Affinity)
             .dynamic(DynsetOp::Delete, (id, 0), None),
-        identified(family, place, "chosen, remembered, and read back: another packet may have been first")
-            .random(layout.behind_id(), random.0, random.1)
-            .endpoint_of(layout, id, SetName::StickyEndpoints)
-            .source(layout.behind_id())
-            .dynamic(DynsetOp::Add, (id, 0), Some(seconds))
-            .endpoint_of(layout, id, SetName::Affinity)
-            .translate(Layout::ADDRESS, layout.port()),
+        identified(
+            family,
+            place,
+            "chosen, remembered, and read back: another packet may have been first",
+        )
+        .random(layout.behind_id(), random.0, random.1)
+        .endpoint_of(layout, id, SetName::StickyEndpoints)
+        .source(layout.behind_id())
+        .dynamic(DynsetOp::Add, (id, 0), Some(seconds))
+        .endpoint_of(layout, id, SetName::Affinity)
+        .translate(Layout::ADDRESS, layout.port()),
         identified(family, place, "chosen; there is no room to remember it")
             .random(layout.behind_id(), random.0, random.1)
             .endpoint_of(layout, id, SetName::StickyEndpoints)
@@ -99,10 +107,11 @@ pub(super) fn sticky(
 /// A rule that has the number of the ServicePort at [`Layout::id`].
 fn identified(family: Family, place: Place, comment: &'static str) -> RuleBody {
     let layout = Layout { family };
-    RuleBody::new(family, comment)
-        .frontend(place)
-        .connection(layout.id())
-        .map(0, SetName::Ids(place), layout.id() - 1)
+    RuleBody::new(family, comment).frontend(place).connection(layout.id()).map(
+        0,
+        SetName::Ids(place),
+        layout.id() - 1,
+    )
 }
 
 impl RuleBody {
