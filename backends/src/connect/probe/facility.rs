@@ -143,11 +143,14 @@ fn expect_bad_descriptor(result: io::Result<()>) -> io::Result<String> {
     }
 }
 
-/// Links to cgroups.
+/// Links to cgroups. The program is a real one: a kernel that knows other links than those to
+/// cgroups complains about the descriptor of a program that is none.
 pub(super) fn links() -> Facility {
-    let result = expect_bad_descriptor(sys::link_create(-1, -1, CONNECT4).map(drop));
+    let result = sys::load_sock_addr(CONNECT4, &code::nothing()).and_then(|program| {
+        expect_bad_descriptor(sys::link_create(program.as_raw_fd(), -1, CONNECT4).map(drop))
+    });
     let lost = "no Service keeps being served while the agent restarts";
-    facility("cgroup links (5.7)", "BPF_LINK_CREATE of no program", result, lost)
+    facility("cgroup links (5.7)", "BPF_LINK_CREATE to no cgroup", result, lost)
 }
 
 /// Their update.
@@ -266,17 +269,49 @@ pub(super) fn programs(has_set_retval: bool) -> Facility {
     facility("programs of Shunt", "load them with maps of 64 entries", result, ALL)
 }
 
-/// An error and its causes in one line; the verifier's words can be thousands of lines.
+/// An error and its causes in one line.
 fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let mut text = in_one_line(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        text = format!("{text}: {}", in_one_line(&error.to_string()));
         cause = error.source();
     }
-    let lines: Vec<&str> = text.lines().collect();
+    text
+}
+
+/// What the verifier counts after its last word on a program.
+const COUNTS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "max_states"];
+
+/// The verifier's words can be thousands of lines: every instruction that it looked at, then what
+/// it does not like, then what it counted. The lines before the counts say why.
+fn in_one_line(text: &str) -> String {
+    let is_count = |line: &str| COUNTS.iter().any(|count| line.starts_with(count));
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_count(line)).collect();
     match lines.as_slice() {
-        [first, .., last] if lines.len() > 4 => format!("{first} … {last}"),
-        _ => lines.join(" "),
+        [first, _, .., instruction, reason] => format!("{first} … {instruction}; {reason}"),
+        _ => lines.join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verifiers_reason_outlives_its_log() {
+        let check = |text, expected| assert_eq!(in_one_line(text), expected);
+        check("cannot open /a/b", "cannot open /a/b");
+        check(
+            "cannot load: back-edge from insn 90 to 12\nprocessed 0 insns (limit 1000000)\n",
+            "cannot load: back-edge from insn 90 to 12",
+        );
+        check(
+            "cannot load: 0: R1=ctx\n0: (bf) r6 = r1\n1: (79) r1 = *(u64 *)(r1 +8)\n\
+             invalid bpf_context access off=8 size=8\nprocessed 2 insns\nstack depth 0\n",
+            "cannot load: 0: R1=ctx … 1: (79) r1 = *(u64 *)(r1 +8); \
+             invalid bpf_context access off=8 size=8",
+        );
     }
 }
