@@ -15,11 +15,6 @@ use shunt_plugins::Registry;
 
 use crate::args::{Args, Command};
 
-/// Objects are read in one thread and kept by another, which leaves the C library's allocator with
-/// an arena of holes for each thread: docs/benchmarks.md has the figures.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let args = parse();
     log::start(&args.log);

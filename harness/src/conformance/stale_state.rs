@@ -43,7 +43,10 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
         let open = || client.open(dialect.socket());
         after_sends(&open()?, good, endpoint).with_context(|| format!("{dialect}: sends"))?;
         queued(client, &open()?, good, plain).with_context(|| format!("{dialect}: queued"))?;
-        failed(&open()?, good, bad).with_context(|| format!("{dialect}: failed connect"))?;
+        // Elsewhere the address that is dialled is none at which connect() fails.
+        if stage.decides_at_calls() {
+            failed(&open()?, good, bad).with_context(|| format!("{dialect}: failed connect"))?;
+        }
     }
     Ok(())
 }
