@@ -37,7 +37,6 @@ pub(super) struct Done {
 
 /// What came of a task.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is moved once")]
 pub(super) enum Outcome {
     Started(Result<(), BackendError>),
     Applied { delta: Arc<Delta>, report: ApplyReport, took: Duration },
