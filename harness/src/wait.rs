@@ -1,19 +1,26 @@
 //! Waiting for a condition with a deadline, which is the only waiting that tests may do.
 
 use std::{
-    thread,
+    env, thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
 
-/// Calls `check` until it gives a value, at most for `limit`; `what` completes the error "waited in
+/// The environment's factor of all limits, for machines that are slow by nature: what is tested
+/// does not depend on it, only when a test gives up does.
+const PATIENCE: &str = "SHUNT_PATIENCE";
+
+/// Calls `check` until it gives a value, at most for `limit`, or as many times that long as
+/// `SHUNT_PATIENCE` in the environment says; `what` completes the error "waited in
 /// vain for …".
 ///
 /// # Errors
 ///
 /// Fails when the limit is over; `check` has then been called at least once.
 pub fn until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Option<T>) -> Result<T> {
+    let factor = env::var(PATIENCE).ok().and_then(|factor| factor.parse().ok());
+    let limit = limit * factor.unwrap_or(1);
     let start = Instant::now();
     let mut pause = Duration::from_micros(100);
     loop {

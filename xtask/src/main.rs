@@ -11,7 +11,7 @@ mod test;
 mod tools;
 mod workspace;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -45,6 +45,9 @@ enum Step {
         /// Run every suite on its kernels, as `test` does.
         #[arg(long, conflicts_with_all = ["kernel", "command"])]
         suites: bool,
+        /// COMMAND is taken for stuck after this many seconds.
+        #[arg(long, value_name = "SECONDS", requires = "command")]
+        limit: Option<u64>,
         /// Run this on each of the kernels, instead of nothing.
         #[arg(last = true)]
         command: Vec<String>,
@@ -65,7 +68,9 @@ fn main() -> ExitCode {
         Step::Lint => lint::run(),
         Step::Test => test::run(),
         Step::Kernels { suites: true, .. } => kernels::build().and_then(|()| kernels::run()),
-        Step::Kernels { kernel, suites: false, command } => kernels::enter(kernel, &command),
+        Step::Kernels { kernel, suites: false, limit, command } => {
+            kernels::enter(kernel, &command, limit.map(Duration::from_secs))
+        }
         Step::Bench { args } => bench::run(&args),
     };
     match result {

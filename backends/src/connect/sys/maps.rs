@@ -5,6 +5,8 @@ use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::atomic::Ordering,
+    thread,
+    time::Duration,
 };
 
 use shunt_ebpf::tables::Endpoint;
@@ -19,6 +21,14 @@ use super::{
 /// Entries that one batch call carries: the kernel holds no lock over a batch, but a reader of the
 /// epoch should not see it odd for long.
 const BATCH: usize = 4096;
+
+/// How long the kernel's allocator of map entries gets for a refill. Since Linux 6.1 it hands out
+/// some dozens a processor, and takes more from the system in work that an interrupt does: where
+/// that comes with the clock's tick, a batch is faster, and is told ENOMEM.
+const REFILL: Duration = Duration::from_millis(2);
+
+/// How many refills in a row may bring nothing before there is no memory indeed.
+const REFILLS: u32 = 50;
 
 /// The maps, by descriptor.
 pub(in super::super) struct Maps {
@@ -88,16 +98,25 @@ fn expect_shape(name: &str, info: MapInfo, key: usize, value: usize) -> io::Resu
 }
 
 impl Kernel for Maps {
+    #[expect(clippy::disallowed_methods, reason = "nothing tells when the allocator has entries")]
     fn update(&mut self, map: Hash, keys: &[u8], values: &[u8]) -> Result<(), Interrupted> {
         let fd = self.hash(map).map_err(|cause| Interrupted { done: 0, cause })?;
-        let batches =
-            keys.chunks(BATCH * map.key_size()).zip(values.chunks(BATCH * map.value_size()));
-        let mut done = 0;
-        for (keys, values) in batches {
-            let count = (keys.len() / map.key_size()).min(values.len() / map.value_size());
+        let total = (keys.len() / map.key_size()).min(values.len() / map.value_size());
+        let (mut done, mut waits) = (0, 0);
+        while done < total {
+            let count = (total - done).min(BATCH);
+            let keys = keys.get(done * map.key_size()..).unwrap_or_default();
+            let values = values.get(done * map.value_size()..).unwrap_or_default();
             let (written, result) = bpf::map_update_batch(fd, keys, values, count as u32);
             done += written as usize;
-            result.map_err(|cause| Interrupted { done, cause })?;
+            waits = if written == 0 { waits + 1 } else { 1 };
+            match result {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && waits <= REFILLS => {
+                    thread::sleep(REFILL);
+                }
+                Err(cause) => return Err(Interrupted { done, cause }),
+            }
         }
         Ok(())
     }
