@@ -13,6 +13,11 @@ fn help_is_one_screen_and_names_everything() {
         "doctor",
         "cleanup",
         "--source",
+        "kube",
+        "--kubeconfig",
+        "--master",
+        "--kube-api-qps",
+        "--kube-api-burst",
         "static",
         "--manifests",
         "--node-name",
@@ -61,7 +66,7 @@ fn mistakes_get_a_message_that_helps() {
             assert!(said.contains(word), "{args:?}: {word:?} is not in {said}");
         }
     };
-    check(&[], &["--source", "static"]);
+    check(&[], &["kube", "--kubeconfig"]);
     check(&["--source", "consul"], &["consul", "static"]);
     check(&["--source", "static"], &["--manifests"]);
     check(&["--source", "static", "--manifests", "/nonexistent/x"], &["/nonexistent/x"]);

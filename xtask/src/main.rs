@@ -35,14 +35,14 @@ enum Step {
     },
     /// Check format, clippy on host and BPF, and the rules of the house.
     Lint,
-    /// Run everything that CI runs: set-up, eBPF, lints, tests, kernels, examples, docs, licences.
+    /// Run everything that CI runs: set-up, eBPF, lints, tests, examples, docs and licences.
     Test,
     /// Build the kernels that are booted for tests, and run something on them.
     Kernels {
         /// Only this kernel, for COMMAND.
         #[arg(long, value_parser = kernels::Kernel::named)]
         kernel: Option<&'static kernels::Kernel>,
-        /// Run every suite on its kernels, as `test` does.
+        /// Run every suite on its kernels.
         #[arg(long, conflicts_with_all = ["kernel", "command"])]
         suites: bool,
         /// COMMAND is taken for stuck after this many seconds.

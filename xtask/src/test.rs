@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Metadata, TargetKind};
 
 use crate::{
-    ebpf, kernels, lint,
+    ebpf, lint,
     process::{cargo, command, require_all, run as run_command, say},
     setup, tools, workspace,
 };
@@ -14,13 +14,12 @@ use crate::{
 /// Runs every step. Without REQUIRE_ALL=1, what this machine cannot do is skipped and named.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
-    let mut skipped = set_up()?;
+    let skipped = set_up()?;
     let _fresh = if skipped.is_empty() { Some(ebpf::fresh()?) } else { None };
     lint::run()?;
     let metadata = workspace::metadata()?;
     features(&metadata)?;
     run_command(cargo().args(["test", "--locked", "--workspace", "--no-fail-fast"]))?;
-    skipped.extend(on_kernels()?);
     examples(&metadata)?;
     documentation()?;
     licences()?;
@@ -65,19 +64,6 @@ fn features(metadata: &Metadata) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// Runs what depends on the kernel on those that are booted for it. Returns why not, where they
-/// are not built yet: that takes minutes, which only CI is asked for unasked.
-fn on_kernels() -> Result<Option<String>> {
-    if require_all() {
-        kernels::build()?;
-    }
-    match kernels::missing()? {
-        Some(reason) if require_all() => bail!("kernels cannot be booted: {reason}"),
-        Some(reason) => Ok(Some(format!("kernels: {reason}"))),
-        None => kernels::run().map(|()| None),
-    }
 }
 
 /// Runs the examples: one that is only compiled may have stopped working.

@@ -63,22 +63,6 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
-/// Why kernels cannot be booted here, if they cannot.
-pub(crate) fn missing() -> Result<Option<String>> {
-    if output(command("id").arg("-u"))?.trim() != "0" {
-        return Ok(Some("not root".to_owned()));
-    }
-    for kernel in KERNELS {
-        if cached(kernel)?.is_none() {
-            let name = kernel.name;
-            return Ok(Some(format!(
-                "{name} is not built, which takes minutes (cargo xtask kernels)"
-            )));
-        }
-    }
-    Ok(None)
-}
-
 /// The program that is this kernel, if it was built from this configuration and the source that
 /// is installed. Where no source is, as with a cache that came from another machine, any will do.
 pub(super) fn cached(kernel: &Kernel) -> Result<Option<PathBuf>> {
