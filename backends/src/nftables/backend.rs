@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use super::{
-    cleanup, conntrack::Reconciler, grace, inspect, lock::Lock, netlink::Netlink, options::NftablesOptions, probe, running::Running,
-    watch::Watch,
+    cleanup, conntrack::Reconciler, grace, inspect, lock::Lock, netlink::Netlink,
+    options::NftablesOptions, probe, running::Running, watch::Watch,
 };
 
 /// The packet path: load balancing by nftables.
@@ -102,6 +102,7 @@ impl LbBackend for NftablesBackend {
         if started.watch.take_doubt() || running.is_lost() {
             running.verify(&mut verdict).await;
         }
+        running.meter().await;
         drop(running);
         started.stale.retry().await;
         verdict

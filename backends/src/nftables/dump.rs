@@ -26,9 +26,12 @@ pub(super) struct Found {
     pub(super) misshapen: Vec<String>,
     /// How many clients affinity remembers.
     pub(super) remembered: u64,
-    /// A digest of the rules of each chain, as the kernel has them.
-    pub(super) rules: HashMap<String, Vec<Vec<u8>>>,
+    /// The rules of each chain.
+    pub(super) rules: FoundRules,
 }
+
+/// The expressions of each rule of each chain, as the kernel writes them.
+pub(super) type FoundRules = HashMap<String, Vec<Vec<u8>>>;
 
 /// An element that was found.
 #[derive(Clone, Debug)]
@@ -44,7 +47,9 @@ impl Found {
     pub(super) fn leads_to(&self, chain: Chain) -> bool {
         let is_in = |set| self.kinds.contains(&(set, chain));
         chain.kind().is_none()
-            || (is_in(SetName::Kinds) && (!chain.is_counted() || is_in(SetName::ListKinds)))
+            || (is_in(SetName::Kinds)
+                && is_in(SetName::AnyKind)
+                && (!chain.is_counted() || is_in(SetName::ListKinds)))
     }
 
     /// What a map says of a key.

@@ -10,7 +10,7 @@ use shunt_core::model::Family;
 
 use super::{
     data::{Data, ElementKey},
-    dump::{Found, FoundElement},
+    dump::{Found, FoundElement, FoundRules},
     netlink::{Batch, Change, Kernel, KernelError, Structure},
     ruleset::{Chain, SetName},
 };
@@ -23,6 +23,16 @@ pub(super) struct FakeTable {
     pub(super) kinds: HashSet<Chain>,
     pub(super) sets: HashSet<SetName>,
     pub(super) misshapen: Vec<String>,
+    /// Chains whose rules others changed, but not how many there are.
+    pub(super) edited: HashSet<Chain>,
+}
+
+impl FakeTable {
+    fn rules(&self) -> FoundRules {
+        let rules = |chain: &Chain, count| vec![vec![u8::from(self.edited.contains(chain))]; count];
+        let chains = self.chains.iter();
+        chains.map(|(chain, count)| (chain.to_string(), rules(chain, *count))).collect()
+    }
 }
 
 /// A kernel in memory.
@@ -138,12 +148,19 @@ impl Kernel for Fake {
             for chain in &table.kinds {
                 found.kinds.push((SetName::Kinds, *chain));
                 found.kinds.push((SetName::ListKinds, *chain));
+                found.kinds.push((SetName::AnyKind, *chain));
             }
-            for (chain, rules) in &table.chains {
-                found.rules.insert(chain.to_string(), vec![Vec::new(); *rules]);
-            }
+            found.rules = table.rules();
             Ok(Some(found))
         })
+    }
+
+    async fn remembered(&self, _family: Family) -> Result<u64, KernelError> {
+        Ok(0)
+    }
+
+    async fn rules(&self, family: Family) -> Result<FoundRules, KernelError> {
+        Ok(self.with(|state| state.tables.get(&family).map(FakeTable::rules)).unwrap_or_default())
     }
 }
 
@@ -178,6 +195,7 @@ fn inside(table: &mut FakeTable, what: &Structure) -> Result<(), String> {
         Structure::AddSet(set) => table.sets.insert(*set),
         Structure::AddChain(chain) => table.chains.insert(*chain, 0).is_none(),
         Structure::Rules(chain, bodies) => {
+            table.edited.remove(chain);
             table.chains.get_mut(chain).map(|rules| *rules = bodies.len()).is_some()
         }
         Structure::AddKind(chain) => table.kinds.insert(*chain),

@@ -17,6 +17,7 @@ use super::{
     dump::Found,
     netlink::{Kernel as _, Netlink},
     options::NftablesOptions,
+    render,
     ruleset::{Chain, Place, SetName},
 };
 
@@ -83,14 +84,15 @@ fn read(family: Family, found: &Found, services: &mut BTreeMap<ServicePortKey, I
             }
             _ => continue,
         };
-        let name = element.comment.as_deref().and_then(parse_key);
+        let comment = element.comment.as_deref().unwrap_or_default();
+        let name = parse_key(render::owner(comment));
         let (Some(name), Some(address)) = (name, address(family, place, key)) else { continue };
         let answer = if is_served {
             served(family, found, (place, key), &element.data)
         } else {
             refused(&element.data)
         };
-        let kind = kind(found, &element.data, address.0);
+        let kind = kind(found, comment, address.0);
         let service = services.entry(name.clone());
         let service = service.or_insert_with(|| InspectedService::new(name));
         service.affinity_seconds = service.affinity_seconds.or_else(|| {
@@ -160,19 +162,17 @@ fn address(family: Family, place: Place, key: &[u8]) -> Option<(Option<IpAddr>, 
     Some((address, NonZeroU16::new(key.port()?)?))
 }
 
-/// The kind of a frontend. The table does not keep apart externalIPs and load-balancer VIPs
-/// without source ranges: packets meet the same rules.
-fn kind(found: &Found, data: &Data, address: Option<IpAddr>) -> FrontendKind {
+/// The kind of a frontend: packets meet the same rules at externalIPs and load-balancer VIPs
+/// without source ranges, so the comment tells them apart.
+fn kind(found: &Found, comment: &str, address: Option<IpAddr>) -> FrontendKind {
     let Some(address) = address else { return FrontendKind::NodePort };
     let active = super::data::Fields::new().address(address).done();
     if found.data(SetName::ClusterIps, active).is_some() {
         return FrontendKind::ClusterIp(address);
     }
-    match data {
-        Data::Goto(Chain::Ranged | Chain::RangedLocal | Chain::RangedReject) => {
-            FrontendKind::LoadBalancerIp(address)
-        }
-        _ => FrontendKind::ExternalIp(address),
+    match render::is_balancer(comment) {
+        true => FrontendKind::LoadBalancerIp(address),
+        false => FrontendKind::ExternalIp(address),
     }
 }
 

@@ -19,7 +19,7 @@ use shunt_core::model::Family;
 
 use super::{
     data::{Bytes, Cursor, Data, ElementKey, Fields, chain_of_value, kind_value},
-    dump::{Found, FoundElement},
+    dump::{Found, FoundElement, FoundRules},
     options::NftablesOptions,
     ruleset::{Chain, Field, Hook, RuleBody, SetName, Values, nft_family},
     wire::ElementList,
@@ -104,6 +104,17 @@ pub(super) enum KernelError {
 }
 
 impl KernelError {
+    /// Whether the right to do it is missing.
+    pub(super) fn is_denied(&self) -> bool {
+        match self {
+            Self::Refused(error) | Self::Unanswered(error) | Self::Read(error) => {
+                error.is_permission_denied()
+            }
+            #[cfg(test)]
+            Self::Injected(_) => false,
+        }
+    }
+
     /// Whether nothing of the transaction is there, for sure.
     pub(super) const fn is_whole(&self) -> bool {
         match self {
@@ -132,6 +143,20 @@ pub(super) trait Kernel: Send + Sync {
     ///
     /// Fails if the kernel refuses, or others keep on changing the table.
     async fn read(&self, family: Family) -> Result<Option<Found>, KernelError>;
+
+    /// Reads the rules of the table of a family.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    async fn rules(&self, family: Family) -> Result<FoundRules, KernelError>;
+
+    /// Counts the clients that the table of a family remembers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    async fn remembered(&self, family: Family) -> Result<u64, KernelError>;
 }
 
 /// The real one.
@@ -205,7 +230,7 @@ impl Netlink {
             Structure::AddKind(chain) => {
                 kinds_of(*chain).into_iter().fold(transaction, |transaction, (set, key)| {
                     let mut kinds = ElementList::new(table, set);
-                    kinds.push_element(&key, &Data::Goto(*chain), None);
+                    kinds.push_element(&key, &said_of_kind(set, *chain), None);
                     put(transaction, nft, NFT_MSG_NEWSETELEM, kinds)
                 })
             }
@@ -291,9 +316,7 @@ impl Netlink {
         for info in self.connection.list_chains_in(table, nft).await? {
             note_chain(&mut found, &info);
         }
-        for rule in self.connection.list_rules(table, nft).await? {
-            found.rules.entry(rule.chain).or_default().push(rule.expression_bytes);
-        }
+        found.rules = self.read_rules(family).await?;
         for info in self.connection.list_sets_in(table, nft).await? {
             self.note_set(&mut found, family, &info);
         }
@@ -303,7 +326,7 @@ impl Netlink {
                 found.remembered = elements.len() as u64;
                 continue;
             }
-            if matches!(set, SetName::Kinds | SetName::ListKinds) {
+            if matches!(set, SetName::Kinds | SetName::ListKinds | SetName::AnyKind) {
                 elements.iter().for_each(|element| note_kind(&mut found, set, element));
                 continue;
             }
@@ -314,6 +337,14 @@ impl Netlink {
             }
         }
         Ok(Some(found))
+    }
+
+    async fn read_rules(&self, family: Family) -> Result<FoundRules, nlink::Error> {
+        let mut rules = FoundRules::new();
+        for rule in self.connection.list_rules(&self.table, nft_family(family)).await? {
+            rules.entry(rule.chain).or_default().push(rule.expression_bytes);
+        }
+        Ok(rules)
     }
 
     fn note_set(&self, found: &mut Found, family: Family, info: &SetInfo) {
@@ -354,6 +385,16 @@ impl Kernel for Netlink {
                 KernelError::Refused(error)
             }
         })
+    }
+
+    async fn rules(&self, family: Family) -> Result<FoundRules, KernelError> {
+        self.read_rules(family).await.map_err(KernelError::Read)
+    }
+
+    async fn remembered(&self, family: Family) -> Result<u64, KernelError> {
+        let (set, nft) = (SetName::Affinity.name(), nft_family(family));
+        let elements = self.connection.list_set_elements(&self.table, set, nft).await;
+        Ok(elements.map_err(KernelError::Read)?.len() as u64)
     }
 
     async fn read(&self, family: Family) -> Result<Option<Found>, KernelError> {
@@ -399,11 +440,19 @@ fn put(
 fn kinds_of(chain: Chain) -> Vec<ElementKey> {
     let Some((kind, count)) = chain.kind() else { return Vec::new() };
     let key = Fields::new().number(kind).number(count).done();
-    let mut kinds = vec![(SetName::Kinds, key.clone())];
+    let mut kinds = vec![(SetName::Kinds, key.clone()), (SetName::AnyKind, key.clone())];
     if chain.is_counted() {
         kinds.push((SetName::ListKinds, key));
     }
     kinds
+}
+
+/// What those sets say of the kind of a chain.
+const fn said_of_kind(set: SetName, chain: Chain) -> Data {
+    match set {
+        SetName::AnyKind => Data::Member,
+        _ => Data::Goto(chain),
+    }
 }
 
 fn note_kind(found: &mut Found, set: SetName, element: &SetElement) {
@@ -412,7 +461,7 @@ fn note_kind(found: &mut Found, set: SetName, element: &SetElement) {
     let chain = kind.and_then(|(kind, count)| Chain::of_kind(kind, count));
     let (_, element) = found_element(set, element);
     match chain {
-        Some(chain) if element.data == Data::Goto(chain) => found.kinds.push((set, chain)),
+        Some(chain) if element.data == said_of_kind(set, chain) => found.kinds.push((set, chain)),
         _ => found.misshapen.push("an element of kinds".to_owned()),
     }
 }

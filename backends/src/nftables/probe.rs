@@ -31,13 +31,16 @@ pub(super) async fn probe(options: &NftablesOptions) -> Probe {
     });
     let Ok(kernel) = kernel else { return probe };
     let mut families = BTreeSet::new();
+    let mut is_denied = false;
     for family in Family::ALL {
         let tried = try_family(&kernel, family).await;
         if tried.is_ok() {
             families.insert(family);
         }
+        is_denied |= tried.as_ref().is_err_and(KernelError::is_denied);
         probe.facilities.push(family_facility(family, &tried));
     }
+    probe.facilities.push(privilege(is_denied));
     probe.facilities.push(Facility {
         name: "membarrier",
         present: grace::can_wait(),
@@ -130,6 +133,20 @@ fn family_facility(family: Family, tried: &Result<(), KernelError>) -> Facility 
         Family::V6 => ("nftables for IPv6", "IPv6 Services are not served by the packet path"),
     };
     Facility { name, present: tried.is_ok(), required: false, how, lost }
+}
+
+fn privilege(is_denied: bool) -> Facility {
+    let how = match is_denied {
+        true => "a table with all our sets, chains and rules: not permitted without CAP_NET_ADMIN",
+        false => "a table with all our sets, chains and rules: permitted",
+    };
+    Facility {
+        name: "CAP_NET_ADMIN",
+        present: !is_denied,
+        required: true,
+        how: how.to_owned(),
+        lost: "there is no packet path",
+    }
 }
 
 /// A fault of the kernel cannot be tried without packets: its version tells where it is mended.

@@ -45,6 +45,19 @@ impl Record {
     }
 }
 
+/// What follows the name beside a load-balancer VIP: packets meet the rules of an externalIP there.
+const BALANCER: &str = " load-balancer";
+
+/// The name of the ServicePort in the comment of an element.
+pub(super) fn owner(comment: &str) -> &str {
+    comment.strip_suffix(BALANCER).unwrap_or(comment)
+}
+
+/// Whether the comment of an element says that it is about a load-balancer VIP.
+pub(super) fn is_balancer(comment: &str) -> bool {
+    comment.ends_with(BALANCER)
+}
+
 /// By what a frontend is found, and its key in those maps.
 pub(super) fn frontend_key(key: &ServicePortKey, frontend: &Frontend) -> (Place, Bytes) {
     let port = frontend.port.get();
@@ -107,6 +120,15 @@ impl Rendering<'_> {
         self.elements.push(Element { set, key, data, comment });
     }
 
+    /// As `put`; beside the name stands what packets need not know.
+    fn put_frontend(&mut self, set: SetName, key: Bytes, data: Data, frontend: &Frontend) {
+        let comment = match frontend.kind {
+            FrontendKind::LoadBalancerIp(_) => format!("{}{BALANCER}", self.comment).into(),
+            _ => Arc::clone(&self.comment),
+        };
+        self.elements.push(Element { set, key, data, comment: Some(comment) });
+    }
+
     fn frontend(&mut self, frontend: &Frontend) {
         let (place, key) = frontend_key(self.key, frontend);
         let port = Arc::clone(&self.record.port);
@@ -129,7 +151,7 @@ impl Rendering<'_> {
             (served.then_some(chain), served)
         };
         if let Some(chain) = chain {
-            self.put(SetName::Frontends(place), key.clone(), Data::Goto(chain));
+            self.put_frontend(SetName::Frontends(place), key.clone(), Data::Goto(chain), frontend);
         }
         if !is_whole {
             let data = match (port.has_any, ranged) {
@@ -137,7 +159,7 @@ impl Rendering<'_> {
                 (false, true) => Data::Goto(Chain::RangedReject),
                 (false, false) => Data::Goto(Chain::Reject),
             };
-            self.put(SetName::Unserved(place), key, data);
+            self.put_frontend(SetName::Unserved(place), key, data, frontend);
         }
     }
 

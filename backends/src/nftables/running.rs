@@ -10,7 +10,8 @@ use shunt_core::{
 };
 
 use super::{
-    netlink::{Batch, Kernel, KernelError},
+    dump::FoundRules,
+    netlink::{Batch, Change, Kernel, KernelError, Structure},
     options::{Detector, NftablesOptions},
     ruleset::{Shape, Source},
     state::Table,
@@ -29,6 +30,13 @@ struct Served {
     table: Table,
     /// Whether the kernel has what the table says, as far as the agent knows.
     is_known: bool,
+    /// The rules as the kernel wrote them down when they were written: not byte by byte as they
+    /// were sent to it.
+    rules: FoundRules,
+    /// How many elements the table has.
+    elements: i64,
+    /// How many clients it remembered at the last look.
+    remembered: u64,
 }
 
 impl Running {
@@ -42,6 +50,9 @@ impl Running {
             family: *family,
             table: Table::new(shape(&options, *family), options.detector.clone()),
             is_known: false,
+            rules: FoundRules::new(),
+            elements: 0,
+            remembered: 0,
         };
         let families = families.iter().map(served).collect();
         Self { kernel, options, families }
@@ -62,6 +73,7 @@ impl Running {
             let table = self.options.table_name(served.family);
             let result = served.apply(&*self.kernel, delta).await;
             served.table.meter();
+            served.meter(&self.options);
             if let Err(cause) = result {
                 let error = BackendError::new(format!("write table {table}"), cause);
                 report.error.get_or_insert(error);
@@ -99,7 +111,10 @@ impl Running {
             let mut sweep = served.table.sweep(*age);
             let batches = std::mem::take(&mut sweep.batches);
             match write(&*self.kernel, *family, &batches).await {
-                Ok(()) => served.table.swept(sweep),
+                Ok(()) => {
+                    served.table.swept(sweep);
+                    served.count(&batches);
+                }
                 // Someone may have deleted a leftover before us.
                 Err(failure) => {
                     let error = failure.error;
@@ -113,6 +128,14 @@ impl Running {
     /// Whether a write was cut short, so that nobody knows what the kernel has.
     pub(super) fn is_lost(&self) -> bool {
         self.families.iter().any(|served| !served.is_known)
+    }
+
+    /// Tells the metrics how full the tables are.
+    pub(super) async fn meter(&mut self) {
+        for served in &mut self.families {
+            served.count_remembered(&*self.kernel).await;
+            served.meter(&self.options);
+        }
     }
 
     /// Compares the tables with what is desired, and writes the difference.
@@ -129,6 +152,37 @@ impl Running {
 }
 
 impl Served {
+    fn count(&mut self, batches: &[Batch]) {
+        let changes = batches.iter().flat_map(|batch| &batch.changes);
+        let of = |change: &Change| i64::from(change.put.is_some()) - i64::from(change.remove);
+        self.elements += changes.map(of).sum::<i64>();
+    }
+
+    /// Notes the rules as the kernel has them, if batches changed any. Until they are read they
+    /// are not known, and only counted.
+    async fn note_rules(&mut self, kernel: &dyn Kernel, batches: &[Batch]) {
+        let changes = |what: &Structure| matches!(what, Structure::Rules(..));
+        if batches.iter().any(|batch| batch.before.iter().chain(&batch.after).any(changes)) {
+            self.rules = kernel.rules(self.family).await.unwrap_or_default();
+        }
+    }
+
+    /// Tells the metrics how full the tables are.
+    fn meter(&self, options: &NftablesOptions) {
+        gauges(self.family, "packet_elements", self.elements as f64, u32::MAX);
+        gauges(self.family, "packet_affinity", self.remembered as f64, options.affinity_size);
+    }
+
+    /// Counts the clients that packets made the kernel remember. It has to be asked for them all,
+    /// so nobody asks where no Service has affinity.
+    async fn count_remembered(&mut self, kernel: &dyn Kernel) {
+        self.remembered = match self.table.has_affinity() {
+            // What cannot be read now is read at the next look.
+            true => kernel.remembered(self.family).await.unwrap_or(self.remembered),
+            false => 0,
+        };
+    }
+
     async fn apply(&mut self, kernel: &dyn Kernel, delta: &Delta) -> Result<(), KernelError> {
         if self.is_known && !delta.complete {
             let mut staged = self.table.stage(delta);
@@ -137,6 +191,8 @@ impl Served {
             return match written {
                 Ok(()) => {
                     self.table.commit(staged);
+                    self.count(&batches);
+                    self.note_rules(kernel, &batches).await;
                     Ok(())
                 }
                 Err(failure) => {
@@ -158,6 +214,10 @@ impl Served {
         table.commit(staged);
         self.table = table;
         self.is_known = true;
+        let found = found.filter(|found| found.misshapen.is_empty());
+        self.elements = found.map_or(0, |found| found.elements.len() as i64);
+        self.count(&batches);
+        self.note_rules(kernel, &batches).await;
         Ok(batches.len())
     }
 
@@ -172,7 +232,7 @@ impl Served {
             return Ok(());
         }
         let found = kernel.read(self.family).await?;
-        let faults = self.table.faults(found.as_ref());
+        let faults = self.table.faults(found.as_ref(), &self.rules);
         for foreign in found.iter().flat_map(|found| &found.foreign) {
             tracing::warn!(table = name, "{foreign} in our table is not ours");
         }
@@ -186,6 +246,13 @@ impl Served {
             .push(format!("Table {name} was changed by others: {}.", faults.join(", ")));
         Ok(())
     }
+}
+
+fn gauges(family: Family, table: &'static str, used: f64, size: u32) {
+    let family = family.to_string();
+    metrics::gauge!("shunt_table_used", "table" => table, "ip_family" => family.clone()).set(used);
+    metrics::gauge!("shunt_table_size", "table" => table, "ip_family" => family)
+        .set(f64::from(size));
 }
 
 /// A batch was not written.

@@ -17,7 +17,7 @@ use shunt_core::{
 
 use super::{
     data::{Data, Element, ElementKey},
-    dump::{Found, FoundElement},
+    dump::{Found, FoundElement, FoundRules},
     lists::arrange,
     netlink::{Batch, Change, HEAVIEST, Structure},
     options::Detector,
@@ -242,6 +242,11 @@ impl Table {
         all.into_iter().map(|element| ((element.set, element.key.clone()), element)).collect()
     }
 
+    /// Whether a ServicePort has affinity.
+    pub(super) fn has_affinity(&self) -> bool {
+        self.records.values().any(|record| record.id != 0)
+    }
+
     /// Tells the metrics how large the table is.
     pub(super) fn meter(&self) {
         let family = self.family().to_string();
@@ -271,7 +276,7 @@ impl Table {
     }
 
     /// What is other in the kernel than it is desired, in a few words each.
-    pub(super) fn faults(&self, found: Option<&Found>) -> Vec<String> {
+    pub(super) fn faults(&self, found: Option<&Found>, noted: &FoundRules) -> Vec<String> {
         let Some(found) = found else { return vec!["it was gone".to_owned()] };
         let mut faults = found.misshapen.clone();
         let all = Chain::CONSTANT.into_iter().chain(Hook::ALL.map(Chain::Base));
@@ -284,13 +289,14 @@ impl Table {
         }
         for chain in &found.chains {
             let name = chain.to_string();
-            let there = found.rules.get(&name).map_or(0, Vec::len);
-            if there != rules(&self.shape, *chain).len() {
+            let there = found.rules.get(&name).map(Vec::as_slice).unwrap_or_default();
+            let is_other = noted.get(&name).is_some_and(|noted| noted != there);
+            if is_other || there.len() != rules(&self.shape, *chain).len() {
                 faults.push(format!("chain {name} had other rules"));
             }
         }
         let wanted = self.elements();
-        let packets = [SetName::Affinity, SetName::Kinds];
+        let packets = [SetName::Affinity, SetName::Kinds, SetName::ListKinds, SetName::AnyKind];
         for set in SetName::ALL {
             if !found.sets.contains(&set) {
                 faults.push(format!("set {} was gone", set.name()));
@@ -364,7 +370,8 @@ impl Table {
         move |set, comment| {
             // Nobody's name is beside what several share.
             let is_shared = matches!(set, SetName::ClusterIps | SetName::Hairpin);
-            !is_whole && comment.map_or(is_shared, |comment| !named.contains(comment))
+            !is_whole
+                && comment.map_or(is_shared, |comment| !named.contains(render::owner(comment)))
         }
     }
 
@@ -604,16 +611,18 @@ impl<'a> Staging<'a> {
             self.added.extend(after);
             return;
         }
-        let keyed = before.into_iter().map(|element| ((element.set, element.key), element.data));
-        let mut before: HashMap<ElementKey, Data> = keyed.collect();
+        let keyed = before
+            .into_iter()
+            .map(|element| ((element.set, element.key), (element.data, element.comment)));
+        let mut before: HashMap<ElementKey, (Data, Option<Arc<str>>)> = keyed.collect();
         for element in after {
             match before.remove(&(element.set, element.key.clone())) {
                 None => self.added.push(element),
-                Some(data) if data == element.data => {}
-                Some(data) => self.replaced.push((element, data)),
+                Some((data, comment)) if data == element.data && comment == element.comment => {}
+                Some((data, _)) => self.replaced.push((element, data)),
             }
         }
-        self.removed.extend(before);
+        self.removed.extend(before.into_iter().map(|(key, (data, _))| (key, data)));
     }
 
     /// Notes which lists are looked into without being there: those of policy Local. Who looks into

@@ -319,6 +319,35 @@ fn meaning(table: &FakeTable) -> BTreeMap<String, Vec<String>> {
     meaning
 }
 
+/// What decides whom a new packet reaches: it has to be that of the last Delta at once, and not only
+/// after a grace period.
+fn decisions(table: &FakeTable) -> BTreeMap<(SetName, Bytes), String> {
+    let leads = |place, key: &Bytes| {
+        let frontend = table.elements.get(&(SetName::Frontends(place), key.clone()))?;
+        match &frontend.data {
+            Data::Goto(chain) => Some(*chain),
+            _ => None,
+        }
+    };
+    let is_local = |chain: &Chain| matches!(chain, Chain::ExternalLocal(_) | Chain::RangedLocal);
+    let is_external =
+        |chain: &Chain| is_local(chain) || matches!(chain, Chain::External(_) | Chain::Ranged);
+    let decides = |(set, key): &&ElementKey| match set {
+        SetName::ClusterLists(place) => leads(*place, key).as_ref().is_some_and(is_external),
+        SetName::LocalLists(place) => leads(*place, key).as_ref().is_some_and(is_local),
+        SetName::Frontends(_)
+        | SetName::Unserved(_)
+        | SetName::Allowed
+        | SetName::ClusterIps
+        | SetName::NodeAddresses
+        | SetName::LocalPods
+        | SetName::ServiceCidrs => true,
+        _ => false,
+    };
+    let elements = table.elements.iter().filter(|(key, _)| decides(key));
+    elements.map(|(key, element)| (key.clone(), format!("{:?}", element.data))).collect()
+}
+
 fn sorted(mut endpoints: Vec<SocketAddr>) -> Vec<SocketAddr> {
     endpoints.sort();
     endpoints
@@ -364,6 +393,10 @@ async fn run(fake: &Arc<Fake>, steps: Vec<(State, Then)>, follow: bool) {
         window.0.extend(fake.seen().into_iter().map(|table| (table, answers.clone())));
         if follow {
             window.check();
+            let fresh = Arc::new(Fake::default());
+            insist(&mut running(&fresh), &state.since(None)).await;
+            let [is, wanted] = [fake, &fresh].map(|fake| decisions(&fake.table().unwrap()));
+            assert_eq!(is, wanted, "an answer is not that of the last Delta");
         }
         match then {
             Then::Nothing => {}
@@ -468,6 +501,22 @@ fn a_table_of_another_shape_is_made_anew_in_one_transaction() {
     block_on(insist(&mut running(&fake), &state.since(None)));
     assert_eq!(fake.seen().len(), 1);
     assert_eq!(meaning(&fake.table().unwrap()), meaning(&wanted));
+}
+
+#[test]
+fn a_rule_that_others_changed_is_found_and_mended() {
+    let fake = Arc::new(Fake::default());
+    let state = State { services: BTreeMap::new(), external: None, vip: None, primary: 1 };
+    let mut agent = running(&fake);
+    block_on(insist(&mut agent, &state.since(None)));
+    fake.tamper(|table| table.edited.extend([Chain::Services]));
+    let mut verdict = Verdict::default();
+    block_on(agent.verify(&mut verdict));
+    assert!(verdict.repaired[0].contains("chain services"), "{verdict:?}");
+    assert!(fake.table().unwrap().edited.is_empty());
+    let mut verdict = Verdict::default();
+    block_on(agent.verify(&mut verdict));
+    assert!(verdict.repaired.is_empty() && verdict.problems.is_empty(), "{verdict:?}");
 }
 
 #[test]

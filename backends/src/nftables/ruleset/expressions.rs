@@ -70,6 +70,12 @@ impl RuleBody {
         self.then(Expr::Meta { dreg: word(at), key: MetaKey::L4Proto })
     }
 
+    /// Goes on only if the packet is one of TCP.
+    pub(super) fn tcp(self) -> Self {
+        const IPPROTO_TCP: u8 = 6;
+        self.protocol(0).then(Expr::Cmp { sreg: word(0), op: CmpOp::Eq, data: vec![IPPROTO_TCP] })
+    }
+
     /// Loads the destination port.
     pub(super) fn port(self, at: usize) -> Self {
         self.then(Expr::Payload { dreg: word(at), base: PayloadBase::Transport, offset: 2, len: 2 })
@@ -134,6 +140,18 @@ impl RuleBody {
             .connection(at + 2)
             .map(0, map, at)
             .verdict_of(at + 1, kinds)
+    }
+
+    /// Goes on only if the frontend is served. The second set says nothing new; it is there for
+    /// who saves what `nft` shows of the rule, which is not that there was a first lookup: read
+    /// back, such a rule meets no packet rather than each.
+    pub(super) fn served(self, place: Place) -> Self {
+        let at = self.key_words(place);
+        self.frontend(place)
+            .connection(at + 1)
+            .connection(at + 2)
+            .map(0, SetName::Frontends(place), at)
+            .within(at + 1, SetName::AnyKind)
     }
 
     /// Translates the destination to the address and the port at two words.

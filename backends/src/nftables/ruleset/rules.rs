@@ -6,7 +6,7 @@ use shunt_core::model::Family;
 use super::{
     chains::{Chain, Hook, List, Place},
     expressions::{RuleBody, address_words},
-    reject::refuse,
+    reject::{refuse, refuse_tcp},
     sets::SetName,
     sticky::sticky,
 };
@@ -61,7 +61,9 @@ pub(in super::super) fn rules(shape: &Shape, chain: Chain) -> Vec<RuleBody> {
         Chain::Base(hook) => base(shape, hook),
         Chain::Services => services(shape),
         Chain::Untranslated => untranslated(shape),
-        Chain::Reject => vec![refuse(shape.rule(""), shape.family)],
+        Chain::Reject => {
+            vec![refuse_tcp(shape.rule("TCP by a reset")), refuse(shape.rule(""), shape.family)]
+        }
         Chain::RangedReject => {
             ranged(shape, Chain::Reject, "no endpoint; only sources in its ranges learn that")
         }
@@ -144,6 +146,18 @@ fn untranslated(shape: &Shape) -> Vec<RuleBody> {
             .within(0, SetName::NodeAddresses)
             .frontend(Place::NodePort)
             .verdict_of(0, node_ports),
+        // It passed the nat chains just before the frontend came, or found a list that was going.
+        // Its sender tries again; to let it pass would bind its connection to no translation.
+        shape
+            .rule("missed its frontend during a change; ct id = what frontends says")
+            .served(Place::Address)
+            .drop(),
+        shape
+            .rule("missed its frontend during a change; ct id = what node-ports says")
+            .destination(0)
+            .within(0, SetName::NodeAddresses)
+            .served(Place::NodePort)
+            .drop(),
         shape
             .rule("no such port")
             .destination(0)

@@ -12,6 +12,8 @@ pub(in super::super) enum SetName {
     Kinds,
     /// The chain of each kind that a first step may lead to.
     ListKinds,
+    /// Each kind, without its chain: whether a frontend is served at all.
+    AnyKind,
     /// The kind of each frontend.
     Frontends(Place),
     /// The endpoints of each frontend, by slot.
@@ -72,9 +74,10 @@ pub(in super::super) enum Values {
 
 impl SetName {
     /// All of them.
-    pub(in super::super) const ALL: [Self; 24] = [
+    pub(in super::super) const ALL: [Self; 25] = [
         Self::Kinds,
         Self::ListKinds,
+        Self::AnyKind,
         Self::Frontends(Place::Address),
         Self::Frontends(Place::NodePort),
         Self::ClusterLists(Place::Address),
@@ -104,6 +107,7 @@ impl SetName {
         match self {
             Self::Kinds => "kinds",
             Self::ListKinds => "list-kinds",
+            Self::AnyKind => "any-kind",
             Self::Frontends(Place::Address) => "frontends",
             Self::Frontends(Place::NodePort) => "node-ports",
             Self::Endpoints(Place::Address) => "endpoints",
@@ -134,6 +138,7 @@ impl SetName {
         match self {
             Self::Kinds => "kind . number of endpoints -> chain",
             Self::ListKinds => "as kinds, after a first step",
+            Self::AnyKind => "the keys of kinds",
             Self::Frontends(_) => "frontend -> protocol . kind . number of endpoints",
             Self::Endpoints(_) => "frontend . slot -> endpoint",
             Self::ClusterLists(_) => "as frontends, after a first step: from the whole cluster",
@@ -172,7 +177,9 @@ impl SetName {
             Self::Endpoints(Place::Address) => &[Address, Protocol, Port, Number],
             Self::Endpoints(Place::NodePort) => &[Protocol, Port, Number],
             Self::Allowed => &[Address, Protocol, Port, Address],
-            Self::Kinds | Self::ListKinds | Self::StickyEndpoints => &[Number, Number],
+            Self::Kinds | Self::ListKinds | Self::AnyKind | Self::StickyEndpoints => {
+                &[Number, Number]
+            }
             Self::ClusterMembers | Self::LocalMembers => &[Number, Address, Port],
             Self::Affinity => &[Number, Address],
             Self::ClusterIps | Self::ServiceCidrs | Self::LocalPods | Self::NodeAddresses => {
@@ -207,7 +214,9 @@ impl SetName {
     }
 
     /// Whether a packet on its way may read it after one that was read earlier said that it can:
-    /// what goes from here goes only after a grace period.
+    /// what goes from here goes only after a grace period. What decides by itself goes at once: an
+    /// old answer would hold on after the Delta is applied. (The lists decide, too, where their
+    /// frontend stays: see `Staging::note_empty`.)
     pub(in super::super) const fn is_read_later(self) -> bool {
         matches!(
             self,
@@ -215,7 +224,6 @@ impl SetName {
                 | Self::ClusterLists(_)
                 | Self::LocalLists(_)
                 | Self::Ids(_)
-                | Self::Unserved(_)
                 | Self::StickyEndpoints
         )
     }
