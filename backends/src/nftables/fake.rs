@@ -103,7 +103,7 @@ impl State {
         self.faults ^= self.faults << 13;
         self.faults ^= self.faults >> 7;
         self.faults ^= self.faults << 17;
-        let is_faulty = self.faults % 5 == 0;
+        let is_faulty = self.faults.is_multiple_of(5);
         self.injected += usize::from(is_faulty);
         is_faulty
     }

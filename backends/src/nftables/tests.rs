@@ -201,12 +201,11 @@ impl Window {
                     _ => None,
                 })
                 .collect();
-            for second in first..self.0.len() {
-                for third in second..self.0.len() {
-                    for frontend in &frontends {
-                        self.follow([first, second, third], frontend);
-                    }
-                }
+            let later = |state| state..self.0.len();
+            let reads =
+                later(first).flat_map(|second| later(second).map(move |third| (second, third)));
+            for (second, third) in reads {
+                frontends.iter().for_each(|frontend| self.follow([first, second, third], frontend));
             }
         }
     }
@@ -275,9 +274,8 @@ impl Window {
 }
 
 fn options() -> NftablesOptions {
-    let mut options = NftablesOptions::default();
-    options.detector = Detector::ClusterCidr(vec!["10.244.0.0/16".parse().unwrap()]);
-    options
+    let pods = vec!["10.244.0.0/16".parse().unwrap()];
+    NftablesOptions { detector: Detector::ClusterCidr(pods), ..NftablesOptions::default() }
 }
 
 fn running(fake: &Arc<Fake>) -> Running {
@@ -552,7 +550,7 @@ fn an_incomplete_first_delta_leaves_what_it_does_not_name() {
     let both = State { services, external: None, vip: None, primary: 1 };
     let fake = Arc::new(Fake::default());
     block_on(insist(&mut running(&fake), &both.since(None)));
-    let one = State { services: BTreeMap::from([(1, sketch)]), ..both.clone() };
+    let one = State { services: BTreeMap::from([(1, sketch)]), ..both };
     let mut delta = one.since(None);
     delta.complete = false;
     let mut agent = running(&fake);
