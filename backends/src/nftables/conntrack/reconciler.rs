@@ -116,11 +116,20 @@ impl Reconciler {
         }
         let is_udp = |key: &ServicePortKey| key.protocol == Protocol::Udp;
         let applied = |key: &ServicePortKey| is_udp(key) && !report.failed.contains_key(key);
-        let changed = || delta.service_ports.iter().filter(|(key, _)| applied(key));
+        let (grown, changed): (Vec<_>, Vec<_>) = delta
+            .service_ports
+            .iter()
+            .filter(|(key, _)| applied(key))
+            .partition(|(key, port)| self.only_grows(key, port.as_ref()));
+        for (key, port) in grown {
+            if let Some(port) = port {
+                self.served.insert(key.clone(), Arc::clone(port));
+            }
+        }
         // All is given up before anything is taken, so that a frontend that changes its owner ends
         // with the new one.
-        changed().for_each(|(key, _)| self.give_up(key));
-        for (key, port) in changed() {
+        changed.iter().for_each(|(key, _)| self.give_up(key));
+        for (key, port) in changed {
             if let Some(port) = port {
                 self.learn(key, port);
             }
@@ -176,6 +185,19 @@ impl Reconciler {
             }
         }
         result
+    }
+
+    /// Whether a change makes no flow stale: whoever served goes on, at the same frontends. To look
+    /// costs a walk through all flows of the node, and most changes are of this kind.
+    fn only_grows(&self, key: &ServicePortKey, port: Option<&Arc<ServicePort>>) -> bool {
+        let (Some(old), Some(new)) = (self.served.get(key), port) else { return false };
+        let (before, now) = (stale::serving(old), stale::serving(new));
+        // Where nobody served before, a flow may lead to where the frontend's address is itself.
+        // What is still to be looked at was said with the endpoints of before.
+        self.affected.is_empty()
+            && old.frontends == new.frontends
+            && !before.is_empty()
+            && before.is_subset(&now)
     }
 
     /// A ServicePort is so now.

@@ -46,6 +46,11 @@ pub(super) struct Affected {
 }
 
 impl Affected {
+    /// Whether there is nothing to look at.
+    pub(super) fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.node_ports.is_empty()
+    }
+
     /// From now on just these endpoints serve a frontend; what was said of it before is void.
     pub(super) fn insert(&mut self, family: Family, frontend: &Frontend, serving: &Serving) {
         let port = frontend.port.get();

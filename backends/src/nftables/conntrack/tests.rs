@@ -269,6 +269,25 @@ async fn what_is_not_udp_or_failed_is_left_alone() {
 }
 
 #[tokio::test]
+async fn who_goes_on_serving_needs_no_look() {
+    let mut world = World::new(vec![flow(DNS, "10.244.1.3:53")]);
+    let dns = |endpoints: &[&str]| Some(port(&[DNS], endpoints));
+    let check = |world: &World, questions| assert_eq!(world.fake.questions(), questions);
+    world.apply(true, &[("dns", dns(&[]))]).await;
+    let first = world.fake.questions();
+    // The first endpoint: flows may have gone elsewhere before.
+    world.apply(false, &[("dns", dns(&["10.244.1.3:53"]))]).await;
+    check(&world, first + 1);
+    world.apply(false, &[("dns", dns(&["10.244.1.3:53", "10.244.1.4:53"]))]).await;
+    check(&world, first + 1);
+    // One less, and then another frontend.
+    world.apply(false, &[("dns", dns(&["10.244.1.4:53"]))]).await;
+    check(&world, first + 2);
+    world.apply(false, &[("dns", Some(port(&[DNS, NODE_PORT], &["10.244.1.4:53"])))]).await;
+    check(&world, first + 3);
+}
+
+#[tokio::test]
 async fn a_look_that_failed_is_made_up_for() {
     let flows = vec![flow(DNS, "10.244.2.4:53")];
     let mut world = World::new(flows.clone());
