@@ -1,6 +1,10 @@
 //! No false failure: while endpoints and other Services come and go, no connect fails, misses, or
 //! reaches an endpoint outside the sets that were valid between its start and its return.
 //!
+//! UDP is judged only where a call itself is decided. On the packet path a client that gets a port
+//! which an earlier one had is the same flow to the kernel, and goes on to that one's endpoint as
+//! long as it serves: what it reaches says nothing about the sets of its own time.
+//!
 //! 20,000 connects during at least 2,000 changes; `SHUNT_CHURN=full` makes that 100,000 and
 //! 10,000, `SHUNT_CHURN=short` 2,000 and 200, for kernels without a compiler for programs.
 
@@ -83,7 +87,13 @@ fn churn(
         ..Burst::new(dialect.socket(), address, BURST)
     };
     let may_miss = may_miss_during_changes(stage)?;
-    let clients = stage.clients()?;
+    let mut clients = stage.clients()?;
+    if protocol == Protocol::Udp {
+        clients.retain(|pod| stage.decides_calls_of(pod));
+    }
+    if clients.is_empty() {
+        return Ok(());
+    }
     let share = connects / clients.len() as u32;
     let callers = clients.into_iter().map(|pod| Caller::new(pod, burst.clone()));
     let callers: Vec<_> = callers.collect();
@@ -219,8 +229,9 @@ fn judge(
             valid.iter().any(|change| call.started < change.ended && change.started < call.ended),
         );
     }
+    // Where changes are slow, clients call many times between two of them.
     ensure!(
-        overlapping > tally.calls.len() / 50,
+        overlapping > (tally.calls.len() / 50).min(log.len()),
         "only {overlapping} of {} connects overlapped one of {} changes",
         tally.calls.len(),
         log.len()
