@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use shunt_core::backend::Feature;
+use shunt_core::{backend::Feature, model::Protocol};
 
 use super::{
     Dialect, Service, Stage,
@@ -45,7 +45,13 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
     let client = stage.world().pod("client-2")?;
     let mut burst = Burst::new(dialect.socket(), address, 100);
     burst.to = frontends.iter().map(|&frontend| dialect.address(frontend)).collect();
-    let callers = stage.clients()?.into_iter().map(|pod| Caller::new(pod, burst.clone()));
+    let mut clients = stage.clients()?;
+    if protocol == Protocol::Udp && stage.decides_at_calls() {
+        // Datagrams of the others are flows of the packet path, which keep their endpoint as long
+        // as it serves: see `churn`.
+        clients.retain(|pod| stage.decides_calls_of(pod));
+    }
+    let callers = clients.into_iter().map(|pod| Caller::new(pod, burst.clone()));
     let tallies = meanwhile(callers.collect(), || {
         (1..=TURNS).try_for_each(|turn| {
             let (old, new) = (owners[(turn + 1) % 2], owners[turn % 2]);
