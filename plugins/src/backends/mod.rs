@@ -21,4 +21,5 @@ pub(crate) const FEATURES: &[(&str, &str)] =
 
 /// The tables of the packet path whose size can be set: `packet_affinity`, the clients that
 /// session affinity remembers in each family.
+#[cfg(any(feature = "backend-connect", feature = "backend-nftables"))]
 pub(crate) const PACKET_TABLES: [&str; 1] = ["packet_affinity"];
