@@ -1,12 +1,9 @@
 //! A frontend that passes from one ServicePort to another in one Delta is served throughout.
-//!
-//! UDP is not judged where two dataplanes work together: a datagram was seen to get no answer
-//! there, now and then, and whether its flow was deleted on its way is not found out yet.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use shunt_core::{backend::Feature, model::Protocol};
+use shunt_core::backend::Feature;
 
 use super::{
     Dialect, Service, Stage,
@@ -24,12 +21,10 @@ const TURNS: usize = 60;
 ///
 /// Fails where the backend does otherwise.
 pub fn check(stage: &mut Stage<'_>) -> Result<()> {
-    let are_two = stage.decides_at_calls() && stage.can(Feature::Forwarded);
     for (number, dialect) in (1..).zip(stage.dialects()) {
-        if are_two && dialect.protocol == Protocol::Udp {
-            continue;
+        if stage.judges_meanwhile(dialect) {
+            one(stage, dialect, number).with_context(|| dialect.to_string())?;
         }
-        one(stage, dialect, number).with_context(|| dialect.to_string())?;
     }
     Ok(())
 }
