@@ -62,17 +62,22 @@ impl HealthChecks {
             };
         }
         self.servers.send_if_modified(|servers| {
-            let before = servers.clone();
-            if let Some(node) = node {
+            let mut is_changed = false;
+            if let Some(node) = node
+                && servers.addresses != node.node_port_addresses
+            {
                 servers.addresses.clone_from(&node.node_port_addresses);
+                is_changed = true;
             }
             for (service, check) in changes {
-                match check {
-                    Some(check) => servers.services.insert(service, place(&check)),
+                let new = check.map(|check| place(&check));
+                let old = match new.clone() {
+                    Some(place) => servers.services.insert(service, place),
                     None => servers.services.remove(&service),
                 };
+                is_changed |= old != new;
             }
-            *servers != before
+            is_changed
         });
     }
 }
