@@ -68,9 +68,10 @@ fn frontend(address: Address, port: u16, protocol: u8) -> Option<Target> {
     }
 }
 
-/// A port in use as a NodePort costs a second lookup: is the address one of this node's?
+/// What serves `address` and `port` as a NodePort. One in use costs a second lookup: is the address
+/// one of this node's?
 #[inline(always)]
-fn node_port(call: &Call, address: Address, port: u16) -> Option<Target> {
+pub(crate) fn node_port(call: &Call, address: Address, port: u16) -> Option<Target> {
     let index = node_port_index(address.is_ip4(), call.is_udp(), port);
     let slot: *const NodePort = NODEPORTS.get_ptr(index)?;
     // SAFETY: `slot` points to the array's element; user space stores the word while we load it.

@@ -47,6 +47,18 @@ pub(crate) fn endpoint(peer: *const Peer) -> Option<Place> {
     Some(Place { address, port })
 }
 
+/// What is remembered of datagrams to `dialled` that go to `place`.
+#[inline(always)]
+pub(crate) const fn peer(dialled: Place, place: Place) -> Peer {
+    Peer {
+        dialled: dialled.address,
+        endpoint: place.address,
+        dialled_port: dialled.port,
+        endpoint_port: place.port,
+        used: 0,
+    }
+}
+
 /// Writes `peer` over `known`, or where that is null over the peer that was used least recently.
 #[inline(always)]
 pub(crate) fn remember(peers: *mut Peers, known: *mut Peer, peer: Peer) {

@@ -1,10 +1,12 @@
 //! `recvmsg4` and `recvmsg6`: datagrams whose sender the application asks for.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use shunt_ebpf::socket::Peers;
 
 use crate::{
     call::Call,
     choose::Place,
+    lookup::node_port,
     maps::{CONNECTED, PEERS},
     peers,
     verdict::ALLOW,
@@ -33,8 +35,27 @@ fn recvmsg(call: &Call) -> i32 {
     let peers = unsafe { PEERS.get_ptr_mut(&call.context) };
     if let Some(dialled) = peers::dialled(peers, sender) {
         call.redirect(dialled);
+    } else if node_port(call, sender.address, sender.port).is_some() {
+        remember_client(call, peers, sender);
     }
     ALLOW
+}
+
+/// A client whose own port is a NodePort in use: an answer to it must not be taken for a call to
+/// the NodePort, so its address stands for itself among the socket's peers.
+#[inline(always)]
+fn remember_client(call: &Call, peers: *mut Peers, client: Place) {
+    let peers = if peers.is_null() {
+        // SAFETY: as in `recvmsg`; the kernel fills new storage with zeros.
+        unsafe { PEERS.get_or_insert_ptr_mut(&call.context, None) }
+    } else {
+        peers
+    };
+    // Without memory for it, its answer goes where the NodePort leads.
+    if !peers.is_null() {
+        let known = peers::find(peers, client);
+        peers::remember(peers, known, peers::peer(client, client));
+    }
 }
 
 /// What the application dialled, if the socket is connected to `sender` through a Service.

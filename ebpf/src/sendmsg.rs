@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use shunt_ebpf::{
     event::{KIND_NO_STORAGE, KIND_TRANSLATED},
-    socket::{Peer, Peers},
+    socket::Peers,
 };
 
 use crate::{
@@ -51,8 +51,12 @@ fn translate(call: &Call) -> Verdict {
         return Verdict::Untranslated;
     };
     let known = peers::find(peers, dialled);
-    let Chosen { service, place, .. } = match decide(call, target, dialled, peers::endpoint(known))
-    {
+    let remembered = peers::endpoint(known);
+    if remembered == Some(dialled) {
+        // An answer to a client that has the port of a NodePort; see `recvmsg`.
+        return Verdict::Untranslated;
+    }
+    let Chosen { service, place, .. } = match decide(call, target, dialled, remembered) {
         Ok(chosen) => chosen,
         Err(verdict) => return verdict,
     };
@@ -66,17 +70,7 @@ fn translate(call: &Call) -> Verdict {
         events::report(call, KIND_NO_STORAGE, service, dialled, Some(place));
         return Verdict::Untranslated;
     }
-    peers::remember(
-        peers,
-        known,
-        Peer {
-            dialled: dialled.address,
-            endpoint: place.address,
-            dialled_port: dialled.port,
-            endpoint_port: place.port,
-            used: 0,
-        },
-    );
+    peers::remember(peers, known, peers::peer(dialled, place));
     call.redirect(place);
     events::report(call, KIND_TRANSLATED, service, dialled, Some(place));
     Verdict::Translated
