@@ -4,10 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
-use shunt_core::{
-    backend::Feature,
-    model::{Family, Protocol},
-};
+use shunt_core::{backend::Feature, model::Family};
 
 use super::{Dialect, Stage, expect::visit, external_ip};
 use crate::{
@@ -34,16 +31,6 @@ impl<'w> Stage<'w> {
     #[must_use]
     pub fn decides_at_calls(&self) -> bool {
         self.can(Feature::LoopbackNodePort)
-    }
-
-    /// Whether calls of this dialect are judged while something changes.
-    ///
-    /// UDP is not where two dataplanes work together: a datagram was seen to get no answer there,
-    /// now and then, and whether its flow was deleted on its way is not found out yet.
-    #[must_use]
-    pub fn judges_meanwhile(&self, dialect: Dialect) -> bool {
-        let are_two = self.decides_at_calls() && self.can(Feature::Forwarded);
-        !(are_two && dialect.protocol == Protocol::Udp)
     }
 
     /// Whether calls of this pod are decided themselves, and not the packets that they cause.
