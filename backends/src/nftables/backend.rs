@@ -65,8 +65,8 @@ impl LbBackend for NftablesBackend {
         let kernel = Netlink::open(&self.options).map_err(open)?;
         let watch = Watch::start(&self.options, kernel.port_id(), bell)
             .map_err(|cause| BackendError::new("follow the changes of nftables", cause))?;
-        let mut stale = Reconciler::new();
-        stale.adopt(inspect::udp_frontends(&self.options).await?);
+        let stale = Reconciler::start();
+        stale.adopt(inspect::udp_frontends(&self.options).await?).await;
         let running = Running::new(Arc::new(kernel), self.options.clone(), &families);
         let running = Arc::new(Mutex::new(running));
         self.started = Some(Started { _lock: lock, stale, running, watch, sweeper: None });

@@ -1,11 +1,10 @@
 //! What an apply means for the flows under way.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     error::Error,
-    net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -13,15 +12,25 @@ use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_hist
 use shunt_core::{
     Delta,
     backend::ApplyReport,
-    model::{Family, Protocol},
-    plan::{Frontend, ServicePort, ServicePortKey},
+    model::Family,
+    plan::{Frontend, ServicePortKey},
+};
+use tokio::{
+    sync::{Mutex, Notify},
+    task::AbortHandle,
+    time::sleep,
 };
 use tracing::{info, warn};
 
 use super::{
+    ledger::Ledger,
     netlink::{FlowError, Netlink},
-    stale::{self, Affected, Flow, Question, Serving},
+    stale::{Flow, Question},
 };
+
+/// A look is followed by a rest of this many times its length: it walks through all flows of the
+/// node, and may not take a processor for itself where endpoints change all the time.
+const REST: u32 = 9;
 
 /// The kernel's flows, or a test's.
 #[async_trait]
@@ -33,7 +42,10 @@ pub(super) trait Flows: Send + Sync {
     async fn delete(&mut self, flow: &Flow) -> Result<bool, FlowError>;
 }
 
-/// Deletes the UDP flows that an apply made stale, and no others.
+/// Deletes the UDP flows that applies made stale, and no others.
+///
+/// It does so in a task of its own: a look at the kernel's flows walks through all of the node's,
+/// and no apply waits for that. Changes that come during a look are looked at together by the next.
 ///
 /// # What it needs from the backend
 ///
@@ -49,28 +61,69 @@ pub(super) trait Flows: Send + Sync {
 /// It never returns an error: the rules are right, and stale flows are no reason to apply them
 /// again. What goes wrong is logged once and retried.
 pub struct Reconciler {
+    ledger: Arc<Mutex<Ledger>>,
+    wake: Arc<Notify>,
+    task: AbortHandle,
+}
+
+impl Reconciler {
+    /// Over the kernel's flows of this network namespace; the socket is opened when it is needed.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime, where its task would have nowhere to run.
+    #[must_use]
+    pub fn start() -> Self {
+        let ledger = Arc::default();
+        let wake = Arc::default();
+        let walk = follow(Arc::clone(&ledger), Arc::clone(&wake));
+        Self { ledger, wake, task: tokio::spawn(walk).abort_handle() }
+    }
+
+    /// Takes over the frontends that an earlier run left in the kernel.
+    pub async fn adopt(&self, left: impl IntoIterator<Item = (ServicePortKey, Vec<Frontend>)>) {
+        self.ledger.lock().await.adopt(left);
+    }
+
+    /// Has the flows of the UDP ServicePorts that an apply changed looked at, soon.
+    pub async fn after(&self, delta: &Delta, report: &ApplyReport) {
+        self.ledger.lock().await.note(delta, report);
+        self.retry().await;
+    }
+
+    /// Has looked at again what could not be looked at; does nothing if there is nothing left.
+    pub async fn retry(&self) {
+        if self.ledger.lock().await.has_more() {
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl Drop for Reconciler {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Looks whenever there is something to look at.
+async fn follow(ledger: Arc<Mutex<Ledger>>, wake: Arc<Notify>) {
+    let mut walker = Walker::over(Box::new(Netlink::default()));
+    loop {
+        wake.notified().await;
+        let took = walker.look(&ledger).await;
+        sleep(took * REST).await;
+    }
+}
+
+/// Looks at flows.
+pub(super) struct Walker {
     flows: Box<dyn Flows>,
-    /// The UDP ServicePorts as last applied.
-    served: HashMap<ServicePortKey, Arc<ServicePort>>,
-    /// Their frontends with an address.
-    owners: HashMap<SocketAddr, ServicePortKey>,
-    node_addresses: BTreeSet<IpAddr>,
-    /// Whether a complete Delta has been applied.
-    knows_all: bool,
-    /// What is still to be looked at.
-    affected: Affected,
     /// Whether the last look failed, so that a failure is said once.
     fails: bool,
     meters: HashMap<Family, Meters>,
 }
 
-impl Reconciler {
-    /// Over the kernel's flows of this network namespace; the socket is opened when it is needed.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::over(Box::new(Netlink::default()))
-    }
-
+impl Walker {
     pub(super) fn over(flows: Box<dyn Flows>) -> Self {
         describe_histogram!(
             SECONDS,
@@ -78,97 +131,40 @@ impl Reconciler {
             "Time that looking for stale UDP flows took after an apply."
         );
         describe_counter!(DELETED, "Stale UDP flows that were deleted.");
-        Self {
-            flows,
-            served: HashMap::new(),
-            owners: HashMap::new(),
-            node_addresses: BTreeSet::new(),
-            knows_all: false,
-            affected: Affected::default(),
-            fails: false,
-            meters: Family::ALL.map(|family| (family, Meters::new(family))).into(),
-        }
+        let meters = Family::ALL.map(|family| (family, Meters::new(family))).into();
+        Self { flows, fails: false, meters }
     }
 
-    /// Takes over the frontends that an earlier run left in the kernel.
-    pub fn adopt(&mut self, left: impl IntoIterator<Item = (ServicePortKey, Vec<Frontend>)>) {
-        for (key, frontends) in left {
-            let mut port = ServicePort::new();
-            port.frontends = frontends;
-            self.learn(&key, &Arc::new(port));
-        }
-        self.affected = Affected::default();
-    }
-
-    /// Looks at the flows of the UDP ServicePorts that an apply changed, and deletes the stale.
-    pub async fn after(&mut self, delta: &Delta, report: &ApplyReport) {
-        if report.error.is_some() {
-            return;
-        }
-        if let Some(node) = &delta.node {
-            self.node_addresses.clone_from(&node.node_port_addresses);
-        }
-        self.knows_all |= delta.complete;
-        if delta.complete {
-            let is_gone = |key: &&ServicePortKey| !delta.service_ports.contains_key(*key);
-            let gone: Vec<_> = self.served.keys().filter(is_gone).cloned().collect();
-            gone.iter().for_each(|key| self.give_up(key));
-        }
-        let is_udp = |key: &ServicePortKey| key.protocol == Protocol::Udp;
-        let applied = |key: &ServicePortKey| is_udp(key) && !report.failed.contains_key(key);
-        let (grown, changed): (Vec<_>, Vec<_>) = delta
-            .service_ports
-            .iter()
-            .filter(|(key, _)| applied(key))
-            .partition(|(key, port)| self.only_grows(key, port.as_ref()));
-        for (key, port) in grown {
-            if let Some(port) = port {
-                self.served.insert(key.clone(), Arc::clone(port));
-            }
-        }
-        // All is given up before anything is taken, so that a frontend that changes its owner ends
-        // with the new one.
-        changed.iter().for_each(|(key, _)| self.give_up(key));
-        for (key, port) in changed {
-            if let Some(port) = port {
-                self.learn(key, port);
-            }
-        }
-        self.retry().await;
-    }
-
-    /// Looks again at what could not be looked at; does nothing if there is nothing left.
-    pub async fn retry(&mut self) {
-        if !self.knows_all {
-            self.affected = Affected::default();
-            return;
-        }
-        let affected = std::mem::take(&mut self.affected);
-        for question in Family::ALL.into_iter().filter_map(|family| affected.question(family)) {
+    /// Looks at what is to be looked at, and says how long that took.
+    pub(super) async fn look(&mut self, ledger: &Mutex<Ledger>) -> Duration {
+        let begin = Instant::now();
+        let questions = ledger.lock().await.begin();
+        let mut failure = None;
+        for question in questions {
             let begin = Instant::now();
-            let result = self.look(question, &affected).await;
+            if let Err(error) = self.answer(question, ledger).await {
+                failure = Some(error);
+            }
             if let Some(meters) = self.meters.get(&question.family) {
                 meters.seconds.record(begin.elapsed());
             }
-            match result {
-                Ok(()) => self.fails = false,
-                Err(error) => {
-                    if !std::mem::replace(&mut self.fails, true) {
-                        let error: &dyn Error = &error;
-                        warn!(error, "stale UDP flows may be left, and are looked for again");
-                    }
-                    // Both families then are looked at again; one that is clean costs a dump.
-                    self.affected.clone_from(&affected);
-                }
-            }
         }
+        ledger.lock().await.end(failure.is_none());
+        let failed_before = std::mem::replace(&mut self.fails, failure.is_some());
+        if let Some(error) = failure.filter(|_| !failed_before) {
+            let error: &dyn Error = &error;
+            warn!(error, "stale UDP flows may be left, and are looked for again");
+        }
+        begin.elapsed()
     }
 
-    async fn look(&mut self, question: Question, affected: &Affected) -> Result<(), FlowError> {
+    async fn answer(
+        &mut self,
+        question: Question,
+        ledger: &Mutex<Ledger>,
+    ) -> Result<(), FlowError> {
         let flows = self.flows.ask(question).await?;
-        let taken = |at: SocketAddr| self.owners.contains_key(&at);
-        let is_stale = |flow: &Flow| affected.is_stale(flow, &self.node_addresses, taken);
-        let stale: Vec<Flow> = flows.into_iter().filter(is_stale).collect();
+        let stale = ledger.lock().await.stale(flows);
         let mut deleted = 0;
         let mut result = Ok(());
         for flow in &stale {
@@ -185,52 +181,6 @@ impl Reconciler {
             }
         }
         result
-    }
-
-    /// Whether a change makes no flow stale: whoever served goes on, at the same frontends. To look
-    /// costs a walk through all flows of the node, and most changes are of this kind.
-    fn only_grows(&self, key: &ServicePortKey, port: Option<&Arc<ServicePort>>) -> bool {
-        let (Some(old), Some(new)) = (self.served.get(key), port) else { return false };
-        let (before, now) = (stale::serving(old), stale::serving(new));
-        // Where nobody served before, a flow may lead to where the frontend's address is itself.
-        // What is still to be looked at was said with the endpoints of before.
-        self.affected.is_empty()
-            && old.frontends == new.frontends
-            && !before.is_empty()
-            && before.is_subset(&now)
-    }
-
-    /// A ServicePort is so now.
-    fn learn(&mut self, key: &ServicePortKey, port: &Arc<ServicePort>) {
-        let serving = stale::serving(port);
-        for frontend in &port.frontends {
-            self.affected.insert(key.family, frontend, &serving);
-            if let Some(at) = place(frontend) {
-                self.owners.insert(at, key.clone());
-            }
-        }
-        self.served.insert(key.clone(), Arc::clone(port));
-    }
-
-    /// Nothing serves the frontends of a ServicePort any more, but for those that others own.
-    fn give_up(&mut self, key: &ServicePortKey) {
-        let Some(old) = self.served.remove(key) else { return };
-        let nobody = Serving::default();
-        for frontend in &old.frontends {
-            if let Some(at) = place(frontend) {
-                if self.owners.get(&at).is_some_and(|owner| owner != key) {
-                    continue;
-                }
-                self.owners.remove(&at);
-            }
-            self.affected.insert(key.family, frontend, &nobody);
-        }
-    }
-}
-
-impl Default for Reconciler {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -250,9 +200,4 @@ impl Meters {
             deleted: counter!(DELETED, "ip_family" => family),
         }
     }
-}
-
-fn place(frontend: &Frontend) -> Option<SocketAddr> {
-    let address = frontend.kind.address()?;
-    Some(SocketAddr::new(address, frontend.port.get()))
 }

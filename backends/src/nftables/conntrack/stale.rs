@@ -62,7 +62,13 @@ impl Affected {
         };
     }
 
-    /// Whether a flow has to go.
+    /// What `newer` says goes before what was said here.
+    pub(super) fn update(&mut self, newer: Self) {
+        self.addresses.extend(newer.addresses);
+        self.node_ports.extend(newer.node_ports);
+    }
+
+    /// Whether a flow has to go; `None` if it is at none of these frontends.
     ///
     /// `node` are the addresses that answer NodePorts, `taken` says whether an address and port is
     /// a frontend of its own: that goes before a NodePort, changed or not.
@@ -71,11 +77,11 @@ impl Affected {
         flow: &Flow,
         node: &BTreeSet<IpAddr>,
         taken: impl Fn(SocketAddr) -> bool,
-    ) -> bool {
+    ) -> Option<bool> {
         // An untranslated flow of another zone was seen by somebody else's tracking, before or
         // after ours, and tells nothing about us.
         if flow.zone != 0 && !flow.is_translated {
-            return false;
+            return None;
         }
         let at_node_port = || {
             let is_here = node.contains(&flow.dialled.ip()) && !taken(flow.dialled);
@@ -83,7 +89,7 @@ impl Affected {
             self.node_ports.get(&place).filter(|_| is_here)
         };
         let serving = self.addresses.get(&flow.dialled).or_else(at_node_port);
-        serving.is_some_and(|serving| !serving.contains(&flow.answering))
+        serving.map(|serving| !serving.contains(&flow.answering))
     }
 
     /// What to ask the kernel for in a family; `None` if nothing of it is affected.

@@ -21,8 +21,9 @@ use shunt_core::{
 };
 
 use super::{
+    ledger::Ledger,
     netlink::FlowError,
-    reconciler::{Flows, Reconciler},
+    reconciler::{Flows, Reconciler, Walker},
     stale::{Affected, Flow, Question, Serving},
 };
 
@@ -104,10 +105,11 @@ impl Flows for Fake {
     }
 }
 
-/// A reconciler over a fake, and the Deltas that it is given.
+/// A ledger and who looks by it at a fake, and the Deltas that it is given.
 struct World {
     fake: Fake,
-    reconciler: Reconciler,
+    ledger: tokio::sync::Mutex<Ledger>,
+    walker: Walker,
     /// What the next report says failed.
     failed: HashMap<ServicePortKey, BackendError>,
 }
@@ -116,8 +118,8 @@ impl World {
     fn new(flows: Vec<Flow>) -> Self {
         let fake = Fake::default();
         fake.0.lock().unwrap().flows = flows;
-        let reconciler = Reconciler::over(Box::new(fake.clone()));
-        Self { fake, reconciler, failed: HashMap::new() }
+        let walker = Walker::over(Box::new(fake.clone()));
+        Self { fake, ledger: <_>::default(), walker, failed: HashMap::new() }
     }
 
     async fn apply(&mut self, complete: bool, ports: &[(&str, Option<ServicePort>)]) {
@@ -135,6 +137,19 @@ impl World {
         complete: bool,
         ports: impl IntoIterator<Item = (ServicePortKey, Option<Arc<ServicePort>>)>,
     ) {
+        self.note(complete, ports);
+        self.look().await;
+    }
+
+    async fn look(&mut self) {
+        self.walker.look(&self.ledger).await;
+    }
+
+    fn note(
+        &mut self,
+        complete: bool,
+        ports: impl IntoIterator<Item = (ServicePortKey, Option<Arc<ServicePort>>)>,
+    ) {
         let mut delta = Delta::default();
         delta.complete = complete;
         delta.service_ports.extend(ports);
@@ -145,7 +160,7 @@ impl World {
         }
         let mut report = ApplyReport::default();
         report.failed = std::mem::take(&mut self.failed);
-        self.reconciler.after(&delta, &report).await;
+        self.ledger.get_mut().note(&delta, &report);
     }
 }
 
@@ -293,13 +308,13 @@ async fn a_look_that_failed_is_made_up_for() {
     let mut world = World::new(flows.clone());
     world.fake.0.lock().unwrap().fails = true;
     world.apply(true, &[("dns", Some(port(&[DNS], &["10.244.1.3:53"])))]).await;
-    world.reconciler.retry().await;
+    world.look().await;
     assert_eq!(world.fake.left(), flows);
     world.fake.0.lock().unwrap().fails = false;
-    world.reconciler.retry().await;
+    world.look().await;
     assert_eq!(world.fake.left(), []);
     let asked = world.fake.questions();
-    world.reconciler.retry().await;
+    world.look().await;
     assert_eq!(world.fake.questions(), asked, "nothing is left to look at");
 }
 
@@ -307,11 +322,37 @@ async fn a_look_that_failed_is_made_up_for() {
 async fn what_an_earlier_run_left_is_looked_at_too() {
     let mut world = World::new(vec![flow(DNS, "10.244.2.4:53")]);
     let gone = (key("dns", Protocol::Udp, Family::V4), vec![frontend(DNS)]);
-    world.reconciler.adopt([gone]);
-    world.reconciler.retry().await;
+    world.ledger.get_mut().adopt([gone]);
+    world.look().await;
     assert_eq!(world.fake.questions(), 0, "adopting alone deletes nothing");
     world.apply(true, &[]).await;
     assert_eq!(world.fake.left(), []);
+}
+
+#[tokio::test]
+async fn a_change_during_a_look_counts_already() {
+    let dns = |endpoints: &[&str]| {
+        let key = key("dns", Protocol::Udp, Family::V4);
+        [(key, Some(Arc::new(port(&[DNS], endpoints))))]
+    };
+    let (old, new) = (flow(DNS, "10.244.1.3:53"), flow(DNS, "10.244.1.4:53"));
+    let mut world = World::new(Vec::new());
+    world.apply_ports(true, dns(&["10.244.1.3:53"])).await;
+    world.note(false, dns(&["10.244.1.4:53"]));
+    let ledger = world.ledger.get_mut();
+    assert_eq!(ledger.begin().len(), 1);
+    assert_eq!(ledger.stale(vec![old.clone(), new.clone()]), [old.clone()]);
+    // It grows meanwhile: nobody may take the new endpoint for one that does not serve.
+    world.note(false, dns(&["10.244.1.3:53", "10.244.1.4:53"]));
+    let ledger = world.ledger.get_mut();
+    assert_eq!(ledger.stale(vec![old.clone(), new.clone()]), []);
+    // What failed is looked at again, by what was said last.
+    ledger.end(false);
+    assert!(ledger.has_more());
+    ledger.begin();
+    assert_eq!(ledger.stale(vec![old, new]), []);
+    ledger.end(true);
+    assert!(!ledger.has_more());
 }
 
 #[test]
@@ -320,11 +361,12 @@ fn other_zones_are_somebody_elses_unless_translated() {
     affected.insert(Family::V4, &frontend(DNS), &Serving::default());
     let check = |zone, answering, expected| {
         let flow = Flow { zone, ..flow(DNS, answering) };
-        assert_eq!(affected.is_stale(&flow, &<_>::default(), |_| true), expected, "{flow:?}");
+        let is_stale = affected.is_stale(&flow, &<_>::default(), |_| true);
+        assert_eq!(is_stale, expected, "{flow:?}");
     };
-    check(0, DNS, true);
-    check(7, DNS, false);
-    check(7, "10.244.2.4:53", true);
+    check(0, DNS, Some(true));
+    check(7, DNS, None);
+    check(7, "10.244.2.4:53", Some(true));
 }
 
 #[test]
@@ -385,7 +427,7 @@ async fn reconcile_in_the_kernel() {
     }
     assert_eq!(count(&kernel).await, 206);
 
-    let mut reconciler = Reconciler::new();
+    let reconciler = Reconciler::start();
     let mut delta = Delta::default();
     delta.complete = true;
     delta.service_ports.extend([
@@ -393,9 +435,17 @@ async fn reconcile_in_the_kernel() {
         (key("dns", Protocol::Udp, Family::V6), Some(Arc::new(port(&[dns6], &["[fd00::3]:53"])))),
     ]);
     reconciler.after(&delta, &ApplyReport::default()).await;
-    assert_eq!(count(&kernel).await, 6);
+    while count(&kernel).await > 6 {
+        tokio::task::yield_now().await;
+    }
+    // The task looks again when there is something to look at again.
+    let moved = Some(Arc::new(port(&[DNS], &["10.244.1.5:53"])));
+    delta.service_ports.insert(key("dns", Protocol::Udp, Family::V4), moved);
     reconciler.after(&delta, &ApplyReport::default()).await;
-    assert_eq!(count(&kernel).await, 6);
+    while count(&kernel).await > 5 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(count(&kernel).await, 5);
 }
 
 async fn count(kernel: &Connection<Netfilter>) -> usize {
