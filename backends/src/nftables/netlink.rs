@@ -484,6 +484,8 @@ fn found_element(set: SetName, element: &SetElement) -> (Bytes, FoundElement) {
         }
         (Some(_), _) => Data::Foreign,
         (None, Some(end)) => Data::Until(end.into()),
+        // A range of one key is read as that key alone.
+        (None, None) if set.is_interval() => Data::Until(element.key().into()),
         (None, None) => Data::Member,
     };
     let comment = element.comment().map(Arc::from);
@@ -562,3 +564,21 @@ pub(super) const HEAVIEST: usize = 150_000;
 /// In tests nearly every Delta is cut.
 #[cfg(test)]
 pub(super) const HEAVIEST: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_one_key_is_read_as_it_was_written() {
+        let check = |set: SetName, element: &SetElement, expected: Data| {
+            assert_eq!(found_element(set, element).1.data, expected, "{}", set.name());
+        };
+        let key = || vec![1, 2, 3, 4];
+        let until = |end: &[u8]| Data::Until(end.into());
+        check(SetName::Allowed, &SetElement::new(key()), until(&[1, 2, 3, 4]));
+        check(SetName::Allowed, &SetElement::range(key(), vec![1, 2, 3, 9]), until(&[1, 2, 3, 9]));
+        check(SetName::LocalPods, &SetElement::range(key(), key()), until(&[1, 2, 3, 4]));
+        check(SetName::ClusterIps, &SetElement::new(key()), Data::Member);
+    }
+}

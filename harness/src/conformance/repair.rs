@@ -72,11 +72,12 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The bell rings, what was wrong is told, and nothing is wrong any more.
+/// The bell rings, what was wrong is told and nothing else is, and nothing is wrong any more.
 fn mended(stage: &mut Stage<'_>) -> Result<()> {
     stage.expect_bell()?;
     let verdict = stage.repair()?;
-    let is_told = !verdict.problems.is_empty() || !verdict.repaired.is_empty();
-    ensure!(is_told, "nothing is told of it: {verdict:?}");
+    let told = verdict.problems.len() + verdict.repaired.len();
+    // One table was damaged, and a look at the other one has to find it as it was written.
+    ensure!(told == 1, "one thing is to be told of: {verdict:?}");
     stage.expect_healthy()
 }
