@@ -35,7 +35,8 @@ enum Step {
     },
     /// Check format, clippy on host and BPF, and the rules of the house.
     Lint,
-    /// Run everything that CI runs: set-up, eBPF, lints, tests, examples, docs and licences.
+    /// Run everything that CI runs: set-up, eBPF, lints, tests, examples, docs, licences, and the
+    /// suites on booted kernels.
     Test,
     /// Build the kernels that are booted for tests, and run something on them.
     Kernels {

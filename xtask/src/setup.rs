@@ -13,7 +13,8 @@ use crate::{
 /// rustup does not have: elsewhere it takes a nightly compiler.
 const PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy"];
 
-/// Installs everything that is not there.
+/// Installs everything that is not there, but for what only the kernels for tests need: that is
+/// installed when they are built.
 pub(crate) fn install() -> Result<()> {
     components()?;
     packages(&PACKAGES)?;

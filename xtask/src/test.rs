@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Metadata, TargetKind};
 
 use crate::{
-    ebpf, lint,
+    ebpf, kernels, lint,
     process::{cargo, command, require_all, run as run_command, say},
     setup, tools, workspace,
 };
@@ -14,7 +14,7 @@ use crate::{
 /// Runs every step. Without REQUIRE_ALL=1, what this machine cannot do is skipped and named.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
-    let skipped = set_up()?;
+    let mut skipped = set_up()?;
     let _fresh = if skipped.is_empty() { Some(ebpf::fresh()?) } else { None };
     lint::run()?;
     let metadata = workspace::metadata()?;
@@ -23,6 +23,7 @@ pub(crate) fn run() -> Result<()> {
     examples(&metadata)?;
     documentation()?;
     licences()?;
+    skipped.extend(on_kernels()?);
     for step in &skipped {
         say(&format!("SKIP {step}"));
     }
@@ -108,4 +109,17 @@ fn licences() -> Result<()> {
         "licenses",
         "sources",
     ]))
+}
+
+/// Runs what is to run on booted kernels, or says why not: to build them takes minutes and
+/// gigabytes, which is only done for who wants everything.
+fn on_kernels() -> Result<Option<String>> {
+    if !require_all()
+        && let Some(reason) = kernels::missing()?
+    {
+        return Ok(Some(format!("tests on booted kernels: {reason}")));
+    }
+    kernels::build()?;
+    kernels::run()?;
+    Ok(None)
 }

@@ -9,7 +9,10 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Stdio},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -39,6 +42,8 @@ pub(super) struct Job {
     pub(super) environment: Vec<(String, String)>,
     /// When it is taken for stuck.
     pub(super) limit: Duration,
+    /// What its lines begin with here: several kernels may run at once.
+    pub(super) prefix: String,
 }
 
 impl Job {
@@ -77,7 +82,7 @@ pub(super) fn run(kernel: &Path, job: &Job) -> Result<Outcome> {
     folder.write("job", &job.script())?;
     let mut child = start(kernel, &folder)?;
     let lines = lines(child.stdout.take().context("the kernel has no output")?);
-    let result = listen(&lines, job.limit);
+    let result = listen(&lines, job);
     // Where it ended by itself, this finds nothing to end.
     let _ = child.kill();
     child.wait().context("cannot wait for the kernel")?;
@@ -137,9 +142,9 @@ fn lines(stdout: ChildStdout) -> Receiver<Vec<u8>> {
     lines
 }
 
-/// Passes the lines on until the kernel is gone, and returns them all.
-fn listen(lines: &Receiver<Vec<u8>>, limit: Duration) -> Result<String> {
-    let deadline = Instant::now() + limit;
+/// Passes the lines on until the kernel is gone, and returns them all, without the prefix.
+fn listen(lines: &Receiver<Vec<u8>>, job: &Job) -> Result<String> {
+    let deadline = Instant::now() + job.limit;
     let mut output = String::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -147,13 +152,13 @@ fn listen(lines: &Receiver<Vec<u8>>, limit: Duration) -> Result<String> {
             Ok(line) => {
                 let line = String::from_utf8_lossy(&line);
                 // That nobody listens is no reason to stop.
-                let _ = writeln!(std::io::stdout().lock(), "{line}");
+                let _ = writeln!(std::io::stdout().lock(), "{}{line}", job.prefix);
                 output += &line;
                 output.push('\n');
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(output),
             Err(RecvTimeoutError::Timeout) => {
-                bail!("the job has not ended within {} s", limit.as_secs())
+                bail!("the job has not ended within {} s", job.limit.as_secs())
             }
         }
     }
@@ -171,7 +176,9 @@ struct RunFolder {
 
 impl RunFolder {
     fn make() -> Result<Self> {
-        let path = build::folder()?.join(format!("run-{}", std::process::id()));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = build::folder()?.join(format!("run-{}-{number}", std::process::id()));
         if path.exists() {
             fs::remove_dir_all(&path)
                 .with_context(|| format!("cannot remove {}", path.display()))?;
@@ -208,16 +215,20 @@ impl Drop for RunFolder {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_job_keeps_its_words() {
-        let job = Job {
+    fn job() -> Job {
+        Job {
             command: vec!["/bin/it's".into(), "a b".into(), "$(rm x)".into()],
             folder: "/some where".into(),
             environment: vec![("REQUIRE_ALL".into(), "1".into())],
             limit: Duration::ZERO,
-        };
+            prefix: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_job_keeps_its_words() {
         assert_eq!(
-            job.script(),
+            job().script(),
             "export REQUIRE_ALL='1'\ncd '/some where' || exit 126\n\
              exec '/bin/it'\\''s' 'a b' '$(rm x)'\n"
         );
@@ -226,7 +237,7 @@ mod tests {
     #[test]
     fn output_that_does_not_end_is_an_error() {
         let (_sender, lines) = mpsc::channel();
-        let error = listen(&lines, Duration::ZERO).unwrap_err();
+        let error = listen(&lines, &job()).unwrap_err();
         assert!(error.to_string().contains("not ended"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::kernel::{KERNELS, Kernel, SOURCE_PACKAGE};
 use crate::{
-    process::{command, output, run, say},
+    process::{command, output, run, say, succeeds},
     setup, tools,
 };
 
@@ -45,7 +45,7 @@ pub(crate) fn build() -> Result<()> {
     let lock = folder.join("lock");
     let file = File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
     file.lock().with_context(|| format!("cannot lock {}", lock.display()))?;
-    if KERNELS.into_iter().all(|kernel| cached(kernel).is_ok_and(|found| found.is_some())) {
+    if all_cached()? {
         say(&format!("kernels: {} are in {}", names(), folder.display()));
         return Ok(());
     }
@@ -61,6 +61,25 @@ pub(crate) fn build() -> Result<()> {
     tree.remove()?;
     say(&format!("kernels: {} were built in {} s", names(), start.elapsed().as_secs()));
     Ok(())
+}
+
+/// What keeps suites from running here that need nothing built, if anything.
+pub(crate) fn missing() -> Result<Option<&'static str>> {
+    if !succeeds(command("unshare").args(["--pid", "--fork", "true"])) {
+        return Ok(Some("booting a kernel takes a pid namespace, and that root"));
+    }
+    let advice = "they are not built; `cargo xtask kernels` builds them, which takes ten minutes \
+                  and, until it is done, two gigabytes";
+    Ok((!all_cached()?).then_some(advice))
+}
+
+fn all_cached() -> Result<bool> {
+    for kernel in KERNELS {
+        if cached(kernel)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The program that is this kernel, if it was built from this configuration and the source that

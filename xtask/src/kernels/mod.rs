@@ -12,6 +12,6 @@ mod boot;
 
 mod suites;
 
-pub(crate) use build::build;
+pub(crate) use build::{build, missing};
 pub(crate) use kernel::Kernel;
 pub(crate) use suites::{enter, run};
