@@ -11,6 +11,12 @@ use anyhow::{Result, bail};
 /// does not depend on it, only when a test gives up does.
 const PATIENCE: &str = "SHUNT_PATIENCE";
 
+/// A limit, with the environment's factor.
+pub(crate) fn patience(limit: Duration) -> Duration {
+    let factor = env::var(PATIENCE).ok().and_then(|factor| factor.parse().ok());
+    limit * factor.unwrap_or(1)
+}
+
 /// Calls `check` until it gives a value, at most for `limit`, or as many times that long as
 /// `SHUNT_PATIENCE` in the environment says; `what` completes the error "waited in
 /// vain for …".
@@ -19,8 +25,7 @@ const PATIENCE: &str = "SHUNT_PATIENCE";
 ///
 /// Fails when the limit is over; `check` has then been called at least once.
 pub fn until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Option<T>) -> Result<T> {
-    let factor = env::var(PATIENCE).ok().and_then(|factor| factor.parse().ok());
-    let limit = limit * factor.unwrap_or(1);
+    let limit = patience(limit);
     let start = Instant::now();
     let mut pause = Duration::from_micros(100);
     loop {

@@ -26,6 +26,10 @@ use crate::probe::{Burst, Call, How, Tally, monotonic};
 /// Connects between two looks at whether enough has changed.
 const BURST: u32 = 500;
 
+/// Where the kernel can miss an element while a change is committed, at most one of so many connects
+/// may fail: a packet has to meet just that moment.
+const RARELY: u32 = 200;
+
 /// Services that come and go beside the one that is dialled.
 const OTHERS: u16 = 8;
 
@@ -211,7 +215,12 @@ fn judge(
     steady_set: &[SocketAddr],
     may_miss: bool,
 ) -> Result<()> {
-    ensure!(may_miss || tally.failed() == 0, "failed connects: {:?}", tally.failures);
+    ensure!(
+        tally.failed() == 0 || may_miss && tally.failed() <= tally.answered() / RARELY,
+        "failed connects beside {} that did not: {:?}",
+        tally.answered(),
+        tally.failures
+    );
     let mut overlapping = 0_usize;
     for call in &tally.calls {
         let Some(reached) = call.reached else { continue };

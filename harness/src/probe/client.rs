@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Type};
 
 use super::{Failure, Said, burst::monotonic, process::internet};
+use crate::wait::patience;
 
-/// How long a call may block; nothing in a world takes this long unless packets are lost.
+/// How long a call may block, where machines are not slow by nature; nothing in a world takes this
+/// long unless packets are lost.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a client sends; a server answers anything.
@@ -89,8 +91,8 @@ impl Socket {
         let (kind, protocol) = self.transport.arguments();
         let open = || {
             let socket = socket2::Socket::new(domain, kind, Some(protocol))?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.set_read_timeout(Some(patience(PATIENCE)))?;
+            socket.set_write_timeout(Some(patience(PATIENCE)))?;
             Ok(socket)
         };
         open().map_err(|error| Failure::of("socket", &error))
@@ -237,8 +239,8 @@ fn connect_later(socket: &socket2::Socket, to: SocketAddr) -> io::Result<()> {
     match socket.connect(&to.into()) {
         Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {
             let mut wanted = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-            let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
-            if poll(&mut wanted, patience)? == 0 {
+            let limit = PollTimeout::try_from(patience(PATIENCE)).unwrap_or(PollTimeout::MAX);
+            if poll(&mut wanted, limit)? == 0 {
                 return Err(error);
             }
             if let Some(error) = socket.take_error()? {

@@ -9,6 +9,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Failure;
+use crate::wait::patience;
 
 /// The protocol's number.
 const SCTP: i32 = 132;
@@ -67,7 +68,7 @@ pub(super) fn ping(to: IpAddr) -> Result<(), Failure> {
     let socket = Socket::new(Domain::for_address(address), Type::RAW, Some(protocol))
         .map_err(|error| Failure::of("socket", &error))?;
     let begin = || {
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(patience(PATIENCE)))?;
         // A connected one is told errors.
         socket.connect(&address.into())
     };
