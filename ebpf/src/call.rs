@@ -8,7 +8,7 @@ use core::ptr;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{bpf_sock, bpf_sock_addr},
-    helpers::bpf_get_netns_cookie,
+    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
     programs::SockAddrContext,
 };
 use shunt_ebpf::{address::Address, socket::Tuple};
@@ -18,7 +18,7 @@ use crate::choose::Place;
 /// The kernel's number of TCP.
 const TCP: u8 = 6;
 /// The kernel's number of UDP.
-const UDP: u8 = 17;
+pub(crate) const UDP: u8 = 17;
 
 /// One call of an application into the kernel, at one of the hooks.
 pub(crate) struct Call {
@@ -94,6 +94,13 @@ impl Call {
     pub(crate) fn netns(&self) -> u64 {
         // SAFETY: the helper takes the program's own context.
         unsafe { bpf_get_netns_cookie(self.context.as_ptr()) }
+    }
+
+    /// The socket's cookie, which no other socket ever has.
+    #[inline(always)]
+    pub(crate) fn cookie(&self) -> u64 {
+        // SAFETY: the helper takes the program's own context.
+        unsafe { bpf_get_socket_cookie(self.context.as_ptr()) }
     }
 
     /// The socket.

@@ -9,10 +9,11 @@ use shunt_ebpf::{
 use crate::{
     call::Call,
     choose::Place,
+    connected,
     decide::{Chosen, decide},
     events,
     lookup::target,
-    maps::{CONNECTED, PEERS},
+    maps::PEERS,
     verdict::{self, Verdict},
 };
 
@@ -56,16 +57,12 @@ fn translate(call: &Call) -> Verdict {
         Ok(chosen) => chosen,
         Err(verdict) => return verdict,
     };
-    // SAFETY: the context's socket is valid while the program runs.
-    let state = unsafe { CONNECTED.get_or_insert_ptr_mut(&call.context, None) };
-    if state.is_null() {
+    let connected =
+        Connected { dialled: Tuple::from(dialled), endpoint: Tuple::from(place), service, list };
+    if !connected::remember(call, connected) {
         events::report(call, KIND_NO_STORAGE, service, dialled, Some(place));
         return Verdict::Untranslated;
     }
-    let connected =
-        Connected { dialled: Tuple::from(dialled), endpoint: Tuple::from(place), service, list };
-    // SAFETY: `state` is this socket's own storage, and the hook runs under the socket's lock.
-    unsafe { state.write(connected) };
     call.redirect(place);
     events::report(call, KIND_TRANSLATED, service, dialled, Some(place));
     Verdict::Translated
@@ -74,12 +71,10 @@ fn translate(call: &Call) -> Verdict {
 /// The socket leaves for somewhere else: what it remembers must not colour its peer's name.
 #[inline(always)]
 fn forget(call: &Call) {
-    let socket = call.socket();
-    // An error says that there was nothing to delete.
-    // SAFETY: the context's socket is valid while the program runs.
-    let _ = unsafe { CONNECTED.delete(socket) };
+    connected::forget(call);
     if call.is_udp() {
-        // SAFETY: as above.
-        let _ = unsafe { PEERS.delete(socket) };
+        // An error says that there was nothing to delete.
+        // SAFETY: the context's socket is valid while the program runs.
+        let _ = unsafe { PEERS.delete(call.socket()) };
     }
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
-use crate::{call::Call, choose::Place, maps::CONNECTED, verdict::ALLOW};
+use crate::{call::Call, choose::Place, connected, verdict::ALLOW};
 
 /// AF_INET sockets.
 #[cgroup_sock_addr(getpeername4)]
@@ -18,16 +18,10 @@ pub(crate) fn getpeername6(context: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn getpeername(call: &Call) -> i32 {
-    // SAFETY: the context's socket is valid while the program runs; null if it has no storage.
-    let state = unsafe { CONNECTED.get_ptr_mut(&call.context) };
-    if state.is_null() {
-        return ALLOW;
-    }
-    // SAFETY: `state` is this socket's own storage.
-    let state = unsafe { state.read() };
-    // The peer is what the kernel says it is; the state may be of an earlier connection.
-    if Place::from(state.endpoint) == (Place { address: call.address(), port: call.port() }) {
-        call.redirect(Place::from(state.dialled));
+    let Some(connected) = connected::recall(call) else { return ALLOW };
+    // The peer is what the kernel says it is; the memory may be of an earlier connection.
+    if Place::from(connected.endpoint) == (Place { address: call.address(), port: call.port() }) {
+        call.redirect(Place::from(connected.dialled));
     }
     ALLOW
 }

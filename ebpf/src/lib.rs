@@ -17,6 +17,6 @@ pub mod tables;
 /// Version of the tables; part of the name of their pin directory.
 pub const LAYOUT_VERSION: u32 = 1;
 
-/// Version of the socket storage, which outlives the tables: live sockets keep their peer's name
-/// over an upgrade.
+/// Version of what sockets remember, which outlives the tables: live sockets keep their peer's name
+/// over an upgrade. A map more, which older programs do not know, is no new version.
 pub const SOCKET_VERSION: u32 = 1;

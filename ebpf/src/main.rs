@@ -1,9 +1,10 @@
 //! The cgroup programs: Services are balanced at the application's own `connect()`.
 //!
 //! Read in the order of a call: a hook ([`connect`], [`sendmsg`]) asks [`lookup`] whether the
-//! address is a frontend's, lets [`choose`] pick an endpoint of its list, remembers both in the
-//! socket's storage and replaces the address ([`call`]).
+//! address is a frontend's, lets [`choose`] pick an endpoint of its list, remembers both for the
+//! socket ([`connected`], [`peers`]) and replaces the address ([`call`]).
 //! On the way back, [`recvmsg`] and [`getpeername`] show what the application dialled.
+//! At the end, [`sock_release`] clears what does not go with the socket.
 //!
 //! Every program returns 1 to let the call go on.
 //! What is in doubt goes on untranslated: the packet path answers.
@@ -24,6 +25,8 @@ mod choose;
 #[cfg(target_arch = "bpf")]
 mod connect;
 #[cfg(target_arch = "bpf")]
+mod connected;
+#[cfg(target_arch = "bpf")]
 mod decide;
 #[cfg(target_arch = "bpf")]
 mod events;
@@ -40,7 +43,11 @@ mod peers;
 #[cfg(target_arch = "bpf")]
 mod recvmsg;
 #[cfg(target_arch = "bpf")]
+mod seats;
+#[cfg(target_arch = "bpf")]
 mod sendmsg;
+#[cfg(target_arch = "bpf")]
+mod sock_release;
 #[cfg(target_arch = "bpf")]
 mod verdict;
 

@@ -11,7 +11,7 @@ use shunt_ebpf::{
     affinity::{Affinity, AffinityKey},
     control::Control,
     event::Event,
-    socket::{Connected, Peers},
+    socket::{Connected, Peers, Seat},
     tables::{
         Endpoint, Frontend4, Frontend6, FrontendKey4, FrontendKey6, List, NODE_PORTS, NodePort,
         ServiceName,
@@ -25,6 +25,11 @@ const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 /// branch that cannot be.
 #[unsafe(no_mangle)]
 pub(crate) static HAS_SET_RETVAL: Global<u8> = Global::new(0);
+
+/// How many seats there are, a power of two; 0 where the kernel does not tell when a socket ends,
+/// so that nobody would leave one. The loader sets it.
+#[unsafe(no_mangle)]
+pub(crate) static SEAT_COUNT: Global<u32> = Global::new(0);
 
 #[btf_map]
 pub(crate) static FRONTENDS4: HashMap<FrontendKey4, Frontend4, 131_072> = HashMap::new();
@@ -62,3 +67,6 @@ pub(crate) static CONNECTED: SkStorage<Connected> = SkStorage::new();
 
 #[btf_map]
 pub(crate) static PEERS: SkStorage<Peers> = SkStorage::new();
+
+#[btf_map]
+pub(crate) static SEATS: Array<Seat, 65_536> = Array::new();

@@ -4,12 +4,7 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use shunt_ebpf::socket::Peers;
 
 use crate::{
-    call::Call,
-    choose::Place,
-    lookup::node_port,
-    maps::{CONNECTED, PEERS},
-    peers,
-    verdict::ALLOW,
+    call::Call, choose::Place, connected, lookup::node_port, maps::PEERS, peers, verdict::ALLOW,
 };
 
 /// AF_INET sockets.
@@ -27,7 +22,7 @@ pub(crate) fn recvmsg6(context: SockAddrContext) -> i32 {
 #[inline(always)]
 fn recvmsg(call: &Call) -> i32 {
     let sender = Place { address: call.address(), port: call.port() };
-    if let Some(dialled) = connected(call, sender) {
+    if let Some(dialled) = through_service(call, sender) {
         call.redirect(dialled);
         return ALLOW;
     }
@@ -60,15 +55,9 @@ fn remember_client(call: &Call, peers: *mut Peers, client: Place) {
 
 /// What the application dialled, if the socket is connected to `sender` through a Service.
 #[inline(always)]
-fn connected(call: &Call, sender: Place) -> Option<Place> {
-    // SAFETY: as in `recvmsg`.
-    let state = unsafe { CONNECTED.get_ptr_mut(&call.context) };
-    if state.is_null() {
-        return None;
-    }
-    // SAFETY: `state` is this socket's own storage, and the hook runs under the socket's lock.
-    let state = unsafe { state.read() };
+fn through_service(call: &Call, sender: Place) -> Option<Place> {
+    let connected = connected::recall(call)?;
     // The socket may have been disconnected meanwhile, which runs no hook.
-    (Place::from(state.endpoint) == sender && call.is_connected_to(state.endpoint))
-        .then(|| Place::from(state.dialled))
+    (Place::from(connected.endpoint) == sender && call.is_connected_to(connected.endpoint))
+        .then(|| Place::from(connected.dialled))
 }

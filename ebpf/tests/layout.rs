@@ -9,7 +9,7 @@ use shunt_ebpf::{
     affinity::{Affinity, AffinityKey},
     control::Control,
     event::Event,
-    socket::{Connected, Peer, Peers, Tuple},
+    socket::{Connected, Peer, Peers, Seat, Tuple, seat_index},
     tables::{
         Endpoint, Frontend4, Frontend6, FrontendKey4, FrontendKey6, FrontendKind, List, ListWord,
         NODE_PORTS, NodePort, ServiceName, Target, node_port_index, order,
@@ -36,6 +36,7 @@ fn sizes_are_those_of_layout_version_1() {
     check::<Control>(8 + 8 + 8 + 40);
     check::<Tuple>(16 + 2 + 6);
     check::<Connected>(24 + 24 + 4 + 4);
+    check::<Seat>(4 + 4 + 8 + 56);
     check::<Peer>(16 + 16 + 2 + 2 + 4);
     check::<Peers>(4 + 4 + 16 * 40);
     check::<Event>(8 + 8 + 24 + 24 + 4 + 1 + 1 + 2);
@@ -109,6 +110,16 @@ fn node_ports_of_families_and_protocols_lie_apart() {
             }
         }
     }
+}
+
+#[test]
+fn cookies_that_follow_each_other_have_seats_of_their_own() {
+    for first in [1, 4096, u64::from(u32::MAX) - 7, u64::MAX - 16] {
+        let seats: std::collections::BTreeSet<_> =
+            (first..first + 16).map(|cookie| seat_index(cookie, 16)).collect();
+        assert!(seats.into_iter().eq(0..16), "{first}");
+    }
+    assert_eq!(seat_index(u64::MAX, 1), 0);
 }
 
 #[test]

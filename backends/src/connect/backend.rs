@@ -161,10 +161,10 @@ impl Running {
         let lock = Lock::acquire(pins.root())
             .map_err(|cause| BackendError::new(format!("lock pin directory {path}"), cause))?;
         pins.create(&options.sizes).map_err(create)?;
-        let can_refuse = probe::has_set_retval();
+        let extras = probe::extras();
         program::make_socket_maps(&pins, &options.sizes)
             .map_err(|cause| BackendError::new("make what sockets remember", cause))?;
-        let programs = Programs::load(Some(&pins), &options.sizes, can_refuse)
+        let programs = Programs::load(Some(&pins), &options.sizes, extras)
             .map_err(|cause| BackendError::new("load the programs", cause))?;
         let held = Held::open(&pins, &options.sizes)
             .map_err(failed(format!("open what is pinned in {path}")))?;
@@ -172,7 +172,7 @@ impl Running {
             .map_err(failed(format!("open the tables in {path}")))?;
         let other_tables = leads_elsewhere(&pins, &maps)?;
         let reclaimer = Reclaimer::start().map_err(failed("start a thread".to_owned()))?;
-        let tables = Tables::adopt(maps, Box::new(reclaimer), can_refuse)
+        let tables = Tables::adopt(maps, Box::new(reclaimer), extras.set_retval)
             .map_err(failed(format!("take over the tables in {path}")))?;
         let mut running = Self {
             _lock: lock,

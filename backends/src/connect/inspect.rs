@@ -16,6 +16,7 @@ use super::{
     encode::decode_endpoint,
     links,
     pins::Pins,
+    seats,
     snapshot::Snapshot,
     sys::{self, Array, Hash, Kernel as _, Maps, Table},
     tables::left_words,
@@ -53,6 +54,7 @@ pub(super) fn inspect(pins: &Pins) -> io::Result<Inspection> {
         service.frontends.sort_by(|a, b| a.frontend.cmp(&b.frontend));
     }
     inspection.tables = table_use(&maps, &snapshot)?;
+    inspection.tables.extend(seats::table_use(pins)?);
     Ok(inspection)
 }
 

@@ -60,7 +60,8 @@ impl Links {
     }
 
     /// Attaches the programs to the cgroup, hook by hook in the order of [`HOOKS`]. Links of
-    /// earlier runs are updated, which replaces their program in one step.
+    /// earlier runs are updated, which replaces their program in one step; one at a hook for which
+    /// there is no program now is left as it is.
     ///
     /// # Errors
     ///
@@ -70,19 +71,18 @@ impl Links {
         programs: &Programs,
         cgroup: &Cgroup,
     ) -> Result<Vec<(Hook, Attached)>, LinkError> {
-        let attach = |hook| Ok((hook, self.attach_one(programs, cgroup, hook)?));
-        HOOKS.into_iter().map(attach).collect()
+        let attach = |(hook, program, id)| {
+            self.attach_one((program, id), cgroup, hook).map(|how| (hook, how))
+        };
+        programs.all().map(attach).collect()
     }
 
     fn attach_one(
         &mut self,
-        programs: &Programs,
+        (program, id): (&OwnedFd, u32),
         cgroup: &Cgroup,
         hook: Hook,
     ) -> Result<Attached, LinkError> {
-        let Some((program, id)) = programs.get(hook) else {
-            return Err(hook.failed("find the program for")(io::ErrorKind::NotFound.into()));
-        };
         let path = self.directory.join(hook.program);
         let pinned = open(&path).map_err(hook.failed("open"))?;
         let is_pinned = pinned.is_some();

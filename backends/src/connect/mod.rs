@@ -24,6 +24,7 @@ mod pins;
 mod probe;
 mod program;
 mod reclaim;
+mod seats;
 mod sizes;
 mod slot;
 mod snapshot;

@@ -3,7 +3,7 @@
 //! ```text
 //! <pin path>/links/<program>                     what is attached
 //! <pin path>/tables-v1-<hash of sizes>/<MAP>     the tables
-//! <pin path>/sockets-v1/{CONNECTED,PEERS}        what sockets remember, with a version of its own
+//! <pin path>/sockets-v1/{CONNECTED,PEERS,SEATS}  what sockets remember, with a version of its own
 //! ```
 
 use std::{
@@ -17,7 +17,7 @@ use shunt_ebpf::{LAYOUT_VERSION, SOCKET_VERSION};
 use super::{sizes::TableSizes, sys};
 
 /// The maps that belong to sockets and outlive the tables.
-pub(super) const SOCKET_MAPS: [&str; 2] = ["CONNECTED", "PEERS"];
+pub(super) const SOCKET_MAPS: [&str; 3] = ["CONNECTED", "PEERS", "SEATS"];
 
 /// The maps of a table directory.
 pub(super) const TABLE_MAPS: [&str; 10] = [
@@ -55,7 +55,7 @@ impl Pins {
         self.root.join("links")
     }
 
-    /// Where socket storage is.
+    /// Where what sockets remember is.
     pub(super) fn sockets(&self) -> PathBuf {
         self.root.join(format!("sockets-v{SOCKET_VERSION}"))
     }
@@ -66,7 +66,7 @@ impl Pins {
         self.root.join(format!("tables-v{LAYOUT_VERSION}-{:08x}", sizes.hash()))
     }
 
-    /// Every directory of tables or socket storage, of whatever version.
+    /// Every directory of tables or of what sockets remember, of whatever version.
     ///
     /// # Errors
     ///

@@ -1,16 +1,19 @@
 //! The programs: from the object in the source tree to loaded ones.
 
 use std::{
-    collections::BTreeMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use aya::{EbpfLoader, programs::CgroupSockAddr};
+use aya::{
+    EbpfLoader,
+    programs::{Program, ProgramError},
+};
 
 use super::{
-    hook::{HOOKS, Hook},
+    hook::{HOOKS, Hook, SOCK_RELEASE},
     pins::{Pins, SOCKET_MAPS, TABLE_MAPS},
+    seats,
     sizes::TableSizes,
     sys,
     uncharged::uncharged,
@@ -22,9 +25,18 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     "/../ebpf/object/shunt-ebpf.o"
 ));
 
-/// The loaded programs, each with its id.
+/// What not every kernel has that the programs can do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extras {
+    /// `bpf_set_retval`: calls can be refused.
+    pub(super) set_retval: bool,
+    /// The hook `sock_release`: connected UDP sockets can have seats.
+    pub(super) sock_release: bool,
+}
+
+/// The loaded programs in the order of [`HOOKS`], each with its id.
 #[derive(Debug)]
-pub(super) struct Programs(BTreeMap<&'static str, (OwnedFd, u32)>);
+pub(super) struct Programs(Vec<(Hook, OwnedFd, u32)>);
 
 /// Why the programs could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +44,9 @@ pub(super) enum LoadError {
     /// The maps could not be made, or the object is not understood.
     #[error("cannot create the maps")]
     Object(#[source] Box<aya::EbpfError>),
+    /// How many seats there are cannot be read.
+    #[error("cannot read the size of map SEATS")]
+    Seats(#[source] io::Error),
     /// The object lacks a program.
     #[error("the object has no program {0}")]
     Absent(&'static str),
@@ -42,7 +57,7 @@ pub(super) enum LoadError {
         program: &'static str,
         /// What the kernel says.
         #[source]
-        cause: Box<aya::programs::ProgramError>,
+        cause: Box<ProgramError>,
     },
     /// A descriptor could not be had.
     #[error("cannot keep program {program}")]
@@ -70,8 +85,8 @@ pub(super) fn make_socket_maps(pins: &Pins, sizes: &TableSizes) -> Result<(), Lo
     let mut loader = EbpfLoader::new();
     // The loader makes every map of the object; of the others the smallest will do, for they go
     // with the loaded object at the end of this function.
-    for (map, _) in sizes.by_map() {
-        loader.map_max_entries(map, 1);
+    for (map, size) in sizes.by_map() {
+        loader.map_max_entries(map, if SOCKET_MAPS.contains(&map) { size } else { 1 });
     }
     for (map, path) in paths {
         loader.map_pin_path(map, path);
@@ -90,7 +105,7 @@ impl Programs {
     pub(super) fn load(
         pins: Option<&Pins>,
         sizes: &TableSizes,
-        has_set_retval: bool,
+        extras: Extras,
     ) -> Result<Self, LoadError> {
         // Newer kernels do not count maps against this limit; a kernel that does says so itself.
         let _ = sys::lift_memory_lock_limit();
@@ -98,8 +113,15 @@ impl Programs {
         // The programs ask for none of the kernel's types: reading them all would cost 16 MB for a
         // moment, which is more than the agent needs ever after.
         loader.btf(None);
-        let flag = u8::from(has_set_retval);
+        let flag = u8::from(extras.set_retval);
         loader.override_global("HAS_SET_RETVAL", &flag, true);
+        let seats = match (extras.sock_release, pins) {
+            (false, _) => 0,
+            (true, None) => sizes.seat_count(),
+            // Seats of an earlier run stay as they are, for somebody may sit there.
+            (true, Some(pins)) => seats::count(pins).map_err(LoadError::Seats)?,
+        };
+        loader.override_global("SEAT_COUNT", &seats, true);
         for (map, size) in sizes.by_map() {
             loader.map_max_entries(map, size);
         }
@@ -112,28 +134,30 @@ impl Programs {
             }
         }
         let mut object = loader.load(OBJECT).map_err(|cause| LoadError::Object(Box::new(cause)))?;
-        let mut programs = BTreeMap::new();
-        for hook in HOOKS {
-            programs.insert(hook.program, load(&mut object, hook)?);
-        }
-        Ok(Self(programs))
+        let wanted = |hook: &Hook| *hook != SOCK_RELEASE || extras.sock_release;
+        let load = |hook| load(&mut object, hook);
+        HOOKS.into_iter().filter(wanted).map(load).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The program of a hook and its id.
-    pub(super) fn get(&self, hook: Hook) -> Option<(&OwnedFd, u32)> {
-        self.0.get(hook.program).map(|(fd, id)| (fd, *id))
+    /// The programs that were loaded, each with its id, in the order of [`HOOKS`].
+    pub(super) fn all(&self) -> impl Iterator<Item = (Hook, &OwnedFd, u32)> {
+        self.0.iter().map(|(hook, fd, id)| (*hook, fd, *id))
     }
 }
 
-fn load(object: &mut aya::Ebpf, hook: Hook) -> Result<(OwnedFd, u32), LoadError> {
+fn load(object: &mut aya::Ebpf, hook: Hook) -> Result<(Hook, OwnedFd, u32), LoadError> {
     let program = hook.program;
     let refused = |cause| LoadError::Program { program, cause: Box::new(cause) };
     let found = object.program_mut(program).ok_or(LoadError::Absent(program))?;
-    let loaded: &mut CgroupSockAddr = found.try_into().map_err(refused)?;
-    loaded.load().map_err(refused)?;
-    let fd = loaded.fd().map_err(refused)?;
+    let loaded = match found {
+        Program::CgroupSockAddr(found) => found.load(),
+        Program::CgroupSock(found) => found.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    loaded.map_err(refused)?;
+    let fd = found.fd().map_err(refused)?;
     let keep = |cause| LoadError::Descriptor { program, cause };
     let fd = fd.as_fd().try_clone_to_owned().map_err(keep)?;
     let id = sys::program_id(fd.as_fd()).map_err(keep)?;
-    Ok((fd, id))
+    Ok((hook, fd, id))
 }

@@ -3,7 +3,7 @@
 /// How many entries each table has room for.
 ///
 /// The defaults are good for 50,000 Services and 250,000 endpoints, both families, with room for
-/// changes: a new run lies beside the old one until a grace period has passed. They cost 60 MB of
+/// changes: a new run lies beside the old one until a grace period has passed. They cost 65 MB of
 /// kernel memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -22,6 +22,10 @@ pub struct TableSizes {
     pub affinity: u32,
     /// Addresses at which NodePorts are answered.
     pub node_addresses: u32,
+    /// Seats of connected UDP sockets; a power of two, or else the next one. A socket whose seat is
+    /// taken pays for storage of its own. Seats that are there already keep their number, for
+    /// living sockets sit there.
+    pub seats: u32,
 }
 
 impl Default for TableSizes {
@@ -34,12 +38,14 @@ impl Default for TableSizes {
             services: 262_144,
             affinity: 65_536,
             node_addresses: 1024,
+            seats: 65_536,
         }
     }
 }
 
 impl TableSizes {
-    /// FNV-1a over all sizes, stable over versions of Rust: it is part of a path.
+    /// FNV-1a over all sizes but the seats', which lie elsewhere; stable over versions of Rust: it
+    /// is part of a path.
     pub(super) fn hash(&self) -> u32 {
         let sizes = [
             self.frontends4,
@@ -64,12 +70,13 @@ impl TableSizes {
             "services" => &mut self.services,
             "affinity" => &mut self.affinity,
             "node_addresses" => &mut self.node_addresses,
+            "seats" => &mut self.seats,
             _ => return None,
         })
     }
 
     /// The names that [`Self::by_name`] knows.
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 8] = [
         "frontends4",
         "frontends6",
         "lists",
@@ -77,10 +84,16 @@ impl TableSizes {
         "services",
         "affinity",
         "node_addresses",
+        "seats",
     ];
 
+    /// How many seats new ones are.
+    pub(super) fn seat_count(&self) -> u32 {
+        self.seats.checked_next_power_of_two().unwrap_or(1 << 31)
+    }
+
     /// The sizes of the maps that have one, by the map's name.
-    pub(super) const fn by_map(&self) -> [(&'static str, u32); 7] {
+    pub(super) fn by_map(&self) -> [(&'static str, u32); 8] {
         [
             ("FRONTENDS4", self.frontends4),
             ("FRONTENDS6", self.frontends6),
@@ -89,6 +102,7 @@ impl TableSizes {
             ("SERVICES", self.services),
             ("AFFINITY", self.affinity),
             ("NODE_ADDRESSES", self.node_addresses),
+            ("SEATS", self.seat_count()),
         ]
     }
 }

@@ -40,15 +40,15 @@ const DENY: [u64; 2] = [0xb7, 0x95];
 
 /// A cgroup that this process is in, and a folder, both gone when this is dropped. A process can be
 /// in one cgroup only, so there is one place at a time.
-struct Place {
+pub(super) struct Place {
     before: PathBuf,
-    cgroup: PathBuf,
+    pub(super) cgroup: PathBuf,
     folder: tempfile::TempDir,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         static ALONE: Mutex<()> = Mutex::const_new(());
         let alone = ALONE.lock().await;
         let root = shunt_harness::world::cgroup2_mount().unwrap();
@@ -67,15 +67,19 @@ impl Place {
         self.folder.path()
     }
 
-    fn pins(&self) -> Pins {
+    pub(super) fn pins(&self) -> Pins {
         Pins::new(self.parent().join("shunt"))
     }
 
-    fn backend(&self) -> ConnectBackend {
+    pub(super) fn backend(&self) -> ConnectBackend {
+        self.backend_with(TableSizes::default())
+    }
+
+    pub(super) fn backend_with(&self, sizes: TableSizes) -> ConnectBackend {
         ConnectBackend::new(ConnectOptions {
             cgroup: Some(self.cgroup.clone()),
             pin_path: self.pins().root().to_owned(),
-            ..ConnectOptions::default()
+            sizes,
         })
     }
 
@@ -104,13 +108,13 @@ impl Drop for Place {
     }
 }
 
-fn enter(cgroup: &Path) {
+pub(super) fn enter(cgroup: &Path) {
     fs::write(cgroup.join("cgroup.procs"), process::id().to_string()).unwrap();
 }
 
 /// What a verdict says, without the warning that a bpffs in a folder of this test is not the
 /// host's.
-async fn verified(backend: &mut ConnectBackend) -> (Vec<String>, Vec<String>) {
+pub(super) async fn verified(backend: &mut ConnectBackend) -> (Vec<String>, Vec<String>) {
     let mut verdict = backend.verify().await;
     verdict.problems.retain(|problem| !problem.contains("restart-safe"));
     (verdict.problems, verdict.repaired)
@@ -165,13 +169,12 @@ async fn what_cannot_be_mended_is_a_problem() {
     place.backend().cleanup().await.unwrap();
 }
 
-/// A ServicePort at a loopback address, where a listener shows what is not translated.
-fn service(
+/// A ServicePort of TCP at a loopback address.
+pub(super) fn service(
     name: &str,
-    frontend: &TcpListener,
+    address: SocketAddr,
     endpoints: &[SocketAddr],
 ) -> (ServicePortKey, ServicePort) {
-    let address = frontend.local_addr().unwrap();
     let key = ServicePortKey {
         service: ObjectName::new("default", name),
         port: "".into(),
@@ -205,7 +208,7 @@ async fn programs_believe_only_a_value_that_is_the_keys_own() {
     let mut backend = place.started().await;
     let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
     let [one, other] = ["127.83.1.1:0", "127.83.1.2:0"].map(|at| TcpListener::bind(at).unwrap());
-    let (key, port) = service("one", &one, &[endpoint.local_addr().unwrap()]);
+    let (key, port) = service("one", one.local_addr().unwrap(), &[endpoint.local_addr().unwrap()]);
     let mut delta = Delta::default();
     delta.service_ports.insert(key, Some(Arc::new(port)));
     assert!(backend.apply(&delta).await.is_success());
@@ -267,7 +270,7 @@ async fn ten_thousand_endpoints_of_one_service_are_served() {
         })
         .collect();
     let frontend = TcpListener::bind("127.83.1.1:0").unwrap();
-    let (key, port) = service("crowd", &frontend, &endpoints);
+    let (key, port) = service("crowd", frontend.local_addr().unwrap(), &endpoints);
     let mut delta = Delta::default();
     delta.service_ports.insert(key, Some(Arc::new(port)));
     assert!(backend.apply(&delta).await.is_success());
@@ -300,7 +303,7 @@ async fn programs_believe_only_an_affinity_that_is_the_clients_own() {
     let endpoints = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let addresses = endpoints.each_ref().map(|listener| listener.local_addr().unwrap());
     let frontend = TcpListener::bind("127.83.1.1:0").unwrap();
-    let (key, mut port) = service("sticky", &frontend, &addresses);
+    let (key, mut port) = service("sticky", frontend.local_addr().unwrap(), &addresses);
     port.affinity_seconds = Some(3600);
     let mut delta = Delta::default();
     delta.service_ports.insert(key, Some(Arc::new(port)));

@@ -6,8 +6,8 @@ use shunt_core::{backend::Verdict, model::Family};
 use shunt_ebpf::tables::Endpoint;
 
 use super::{
-    backend::Running, bpffs, canary::Canary, encode::encode_address, hook::HOOKS, links::Attached,
-    slot::Slot, sys, tables::Audit,
+    backend::Running, bpffs, canary::Canary, encode::encode_address, links::Attached, slot::Slot,
+    sys, tables::Audit,
 };
 
 /// Checks, mends and checks again.
@@ -66,11 +66,10 @@ fn mend_links(running: &mut Running, verdict: &mut Verdict) {
 
 /// (a): the programs that the kernel runs for the cgroup include ours.
 fn check_effective(running: &Running, verdict: &mut Verdict) {
-    for hook in HOOKS {
+    for (hook, _, ours) in running.programs.all() {
         let ids = sys::effective_programs(running.cgroup.fd.as_fd(), hook.attach_type);
-        let ours = running.programs.get(hook).map(|(_, id)| id);
         match ids {
-            Ok(ids) if ours.is_some_and(|ours| ids.contains(&ours)) => {}
+            Ok(ids) if ids.contains(&ours) => {}
             Ok(_) => verdict.problems.push(format!(
                 "The kernel does not run {} for cgroup {}.",
                 hook.program,

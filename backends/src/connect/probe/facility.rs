@@ -15,8 +15,8 @@ use super::{
     super::{
         bpffs,
         cgroup::Cgroup,
-        hook::Hook,
-        program::Programs,
+        hook::{Hook, HookKind, SOCK_RELEASE},
+        program::{Extras, Programs},
         sizes::TableSizes,
         sys::{self, FileSystem, MapSpec},
     },
@@ -126,8 +126,18 @@ pub(super) fn bpffs(pin_path: &Path) -> Facility {
 
 /// A hook takes a program.
 pub(super) fn hook(hook: Hook) -> Facility {
-    let result = sys::load_sock_addr(hook.attach_type, &code::nothing());
+    let load = match hook.kind {
+        HookKind::SockAddr => sys::load_sock_addr,
+        HookKind::Sock => sys::load_sock,
+    };
+    let result = load(hook.attach_type, &code::nothing());
     facility(hook.name, "load a program", result.map(done), ALL)
+}
+
+/// The one hook that the programs can do without.
+pub(super) fn sock_release() -> Facility {
+    let lost = "a connect of a UDP socket to a Service takes 400 ns longer";
+    optional(Facility { lost, ..hook(SOCK_RELEASE) })
 }
 
 fn done(_: OwnedFd) -> String {
@@ -259,12 +269,12 @@ pub(super) fn socket_cookie() -> Facility {
 }
 
 /// The programs themselves, with small maps of their own that vanish at once.
-pub(super) fn programs(has_set_retval: bool) -> Facility {
+pub(super) fn programs(extras: Extras) -> Facility {
     let mut sizes = TableSizes::default();
     for name in TableSizes::NAMES {
         sizes.by_name(name).into_iter().for_each(|size| *size = 64);
     }
-    let result = Programs::load(None, &sizes, has_set_retval);
+    let result = Programs::load(None, &sizes, extras);
     let result = result.map(|_| String::new()).map_err(|error| io::Error::other(describe(&error)));
     facility("programs of Shunt", "load them with maps of 64 entries", result, ALL)
 }

@@ -8,14 +8,21 @@ use shunt_core::{
     model::{Family, Protocol},
 };
 
-use super::{ConnectOptions, hook::HOOKS, sys};
+use super::{
+    ConnectOptions,
+    hook::{HOOKS, SOCK_RELEASE},
+    program::Extras,
+};
 
 /// Tries everything that spec and programs ask for.
 pub(super) fn probe(options: &ConnectOptions) -> Probe {
     let mut facilities = facility::capabilities();
     facilities.push(facility::cgroup2(options.cgroup.as_deref()));
     facilities.push(facility::bpffs(&options.pin_path));
-    facilities.extend(HOOKS.map(facility::hook));
+    facilities.extend(HOOKS.map(|hook| match hook {
+        SOCK_RELEASE => facility::sock_release(),
+        hook => facility::hook(hook),
+    }));
     facilities.extend([
         facility::links(),
         facility::link_update(),
@@ -27,7 +34,7 @@ pub(super) fn probe(options: &ConnectOptions) -> Probe {
         facility::grace_periods(),
         facility::set_retval(),
         facility::socket_cookie(),
-        facility::programs(has_set_retval()),
+        facility::programs(extras()),
     ]);
     let mut probe = Probe::default();
     if facilities.iter().all(|facility| facility.present || !facility.required) {
@@ -43,9 +50,12 @@ pub(super) fn missing_capabilities() -> Vec<&'static str> {
     missing.map(|facility| facility.name).collect()
 }
 
-/// Whether `connect()` can be made to return ECONNREFUSED.
-pub(super) fn has_set_retval() -> bool {
-    sys::load_sock_addr(facility::CONNECT4, &code::set_retval()).is_ok()
+/// What of the kernel's that is not everywhere is here.
+pub(super) fn extras() -> Extras {
+    Extras {
+        set_retval: facility::set_retval().present,
+        sock_release: facility::sock_release().present,
+    }
 }
 
 fn capabilities(facilities: &[Facility]) -> Capabilities {

@@ -32,6 +32,8 @@ const LINK_DETACH: u32 = 34;
 
 /// `BPF_F_QUERY_EFFECTIVE`: the programs that run for a cgroup, its ancestors' included.
 const QUERY_EFFECTIVE: u32 = 1;
+/// `BPF_PROG_TYPE_CGROUP_SOCK`.
+const SOCK: u32 = 9;
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const SOCK_ADDR: u32 = 18;
 
@@ -441,8 +443,17 @@ struct Load {
 
 /// Loads a cgroup `sock_addr` program of raw instructions.
 pub(in super::super) fn load_sock_addr(attach_type: u32, code: &[u64]) -> io::Result<OwnedFd> {
+    load(SOCK_ADDR, attach_type, code)
+}
+
+/// Loads a cgroup `sock` program of raw instructions.
+pub(in super::super) fn load_sock(attach_type: u32, code: &[u64]) -> io::Result<OwnedFd> {
+    load(SOCK, attach_type, code)
+}
+
+fn load(prog_type: u32, attach_type: u32, code: &[u64]) -> io::Result<OwnedFd> {
     let mut attr = Load {
-        prog_type: SOCK_ADDR,
+        prog_type,
         insn_cnt: code.len() as u32,
         insns: code.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,

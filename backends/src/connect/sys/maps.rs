@@ -198,7 +198,7 @@ impl Kernel for Maps {
 }
 
 /// Reads all entries of a map, some thousand at a time.
-fn read_batches(
+pub(in super::super) fn read_batches(
     map: BorrowedFd<'_>,
     (key_size, value_size): (usize, usize),
     max_entries: u32,

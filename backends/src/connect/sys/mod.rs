@@ -25,7 +25,7 @@ use shunt_ebpf::{
 pub(super) use self::{
     bpf::*,
     mapped::try_mapping,
-    maps::Maps,
+    maps::{Maps, read_batches},
     plain::{Plain, bytes_of, values_of},
     process::*,
     system::*,

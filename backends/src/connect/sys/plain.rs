@@ -4,6 +4,7 @@ use shunt_ebpf::{
     address::Address,
     affinity::{Affinity, AffinityKey},
     event::Event,
+    socket::Seat,
     tables::{Endpoint, Frontend4, Frontend6, FrontendKey4, FrontendKey6, ServiceName},
 };
 
@@ -36,6 +37,7 @@ plain! {
     ServiceName = 64 + 64 + 64;
     AffinityKey = 8 + 4 + 4;
     Affinity = 16 + 16 + 8 + 2 + 2 + 4;
+    Seat = 4 + 4 + 8 + 56;
     Event = 8 + 8 + 24 + 24 + 4 + 1 + 1 + 2;
 }
 
