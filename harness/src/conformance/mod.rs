@@ -45,6 +45,8 @@ pub mod reconnect;
 
 pub mod stale_state;
 
+pub mod many_sockets;
+
 pub mod mptcp;
 
 pub mod udp_peers;
@@ -144,10 +146,11 @@ pub use stage::Stage;
 macro_rules! conformance {
     ($name:literal, $make:path) => {
         $crate::conformance! { @each $name, $make;
-            capabilities, spread, peer_name, reconnect, stale_state, mptcp, udp_peers, udp_stays, refusal,
-            unknown_port, node_port, client_port, external_address, source_ranges, forwarded,
-            masquerade, external_cluster, external_source, hairpin, internal_local,
-            external_local, on_interface, unallocated, lists, sctp, unclaimed, affinity, affinity_paths,
+            capabilities, spread, peer_name, reconnect, stale_state, many_sockets, mptcp, udp_peers,
+            udp_stays, refusal, unknown_port, node_port, client_port, external_address,
+            source_ranges, forwarded, masquerade, external_cluster, external_source, hairpin,
+            internal_local, external_local, on_interface, unallocated, lists, sctp, unclaimed,
+            affinity, affinity_paths,
             affinity_timeout, endpoint_change, survives, stale_udp, owner_change, many_services,
             churn, take_over, killed, inspect, cleanup, table_full, repair, foreign_table, losing,
             lost_cgroup, private_cgroup, second_agent, bad_site

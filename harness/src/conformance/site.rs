@@ -61,9 +61,13 @@ pub struct Room {
     pub frontends: u32,
     /// Endpoints of all ServicePorts together, old and new ones at a change.
     pub endpoints: u32,
+    /// Connected UDP sockets that a backend remembers outside of the sockets themselves, if it
+    /// does; a power of two.
+    pub sockets: u32,
 }
 
 impl Room {
     /// Enough for every behaviour.
-    pub const AMPLE: Self = Self { services: 1024, frontends: 2048, endpoints: 16384 };
+    pub const AMPLE: Self =
+        Self { services: 1024, frontends: 2048, endpoints: 16384, sockets: 1024 };
 }

@@ -8,7 +8,7 @@ use shunt_core::backend::LeftReason;
 use super::{Dialect, Room, Service, Stage, service_ip};
 
 /// Small tables; more Services than fit, and one Service with more endpoints than fit.
-const ROOM: Room = Room { services: 24, frontends: 24, endpoints: 256 };
+const ROOM: Room = Room { services: 24, frontends: 24, endpoints: 256, sockets: 2 };
 
 /// Fills each table over its size and empties it again.
 ///
