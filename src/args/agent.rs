@@ -45,7 +45,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) iptables_sync_period: Duration,
     /// Entries of a table in the kernel, where the default is too small: frontends4, frontends6,
-    /// lists, endpoints, services, affinity, node_addresses, packet_affinity; repeatable.
+    /// lists, endpoints, services, affinity, node_addresses, seats, packet_affinity; repeatable.
     #[arg(long, value_name = "TABLE=N", value_parser = table_size)]
     pub(crate) table_size: Vec<(String, u32)>,
     #[command(flatten)]

@@ -3,7 +3,10 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::ExitStatusExt as _,
+    },
     process::{Command, Stdio},
     sync::Arc,
 };
@@ -212,13 +215,22 @@ async fn a_seat_is_left_however_the_socket_ends() {
     drop(socket);
     assert_eq!(scene.taken(), [], "of a removed cgroup");
 
-    // A process that closes one socket itself and is killed while it has another.
-    let script =
-        "exec 3<>/dev/udp/127.83.1.1/$0; exec 3>&-; exec 4<>/dev/udp/127.83.1.2/$0; kill -9 $$";
-    let port = scene.services[0].port().to_string();
-    let status = Command::new("bash").args(["-c", script, &port]).stdin(Stdio::null()).status();
-    assert_eq!(status.unwrap().code(), None);
-    assert_eq!(scene.taken(), [], "a killed process had one");
+    // A process that closes one socket itself and is killed while it has another; the second time
+    // in a network namespace that goes with it.
+    let port = scene.services[0].port();
+    let script = format!(
+        "exec 3<>/dev/udp/127.83.1.1/{port}; exec 3>&-
+        exec 3<>/dev/udp/127.83.1.2/{port}; kill -9 $$"
+    );
+    let elsewhere = format!("ip link set lo up; {script}");
+    for arguments in
+        [vec!["bash", "-ec", &script], vec!["unshare", "-n", "bash", "-ec", &elsewhere]]
+    {
+        let [program, rest @ ..] = arguments.as_slice() else { panic!() };
+        let status = Command::new(program).args(rest).stdin(Stdio::null()).status().unwrap();
+        assert_eq!(status.signal(), Some(9), "{program}");
+        assert_eq!(scene.taken(), [], "{program}");
+    }
     scene.end().await;
 }
 
