@@ -21,6 +21,8 @@ pub mod backend;
 
 pub mod engine;
 
+pub mod notice;
+
 pub use backend::LbBackend;
 pub use engine::Engine;
 pub use plan::Delta;

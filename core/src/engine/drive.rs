@@ -1,6 +1,10 @@
 //! The loop.
 
-use std::{future, mem, panic, sync::Arc, time::Duration};
+use std::{
+    future, mem, panic,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{
     FutureExt as _,
@@ -12,19 +16,26 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
-    Engine, EngineOptions, Health, HealthChecks, Status,
+    Engine, EngineOptions, HealthChecks, Ineligible, Status,
     job::{self, Done},
+    judge::Judge,
+    kube_proxy::KubeProxyMeters,
     lane::Lane,
     meters::Meters,
+    table::Table,
+    waiting::{Progress, Trigger},
 };
 use crate::{
     backend::Bell,
-    model::{Cluster, Dirty, Family},
+    model::{Changes, Cluster, Dirty, Moment, PerFamily},
     plan::{Delta, PlanOptions, Planner},
-    source::{Completeness, ServiceSource, SourceError, SourceName, Update, UpdateSender},
+    source::{
+        Completeness, Object, ObjectId, ServiceSource, SourceError, SourceName, Update,
+        UpdateSender,
+    },
 };
 
 /// Updates that may wait for the engine, and that it takes in at once.
@@ -39,13 +50,21 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the engine until `shutdown`.
 pub(super) async fn drive(engine: Engine, shutdown: CancellationToken) -> Result<(), SourceError> {
-    let Engine { options, sources, backends, status, health_checks } = engine;
+    let Engine { options, sources, backends, status, health_checks, notices } = engine;
     let (sender, mut queue) = mpsc::channel(QUEUE);
     let names = sources.iter().map(|(name, _)| name.clone()).collect();
     let stop_sources = shutdown.child_token();
     let mut sources = Sources::spawn(sources, &sender, &stop_sources);
-    let lanes = backends.into_iter().map(|(name, backend)| Lane::new(name, backend, &options));
-    let mut state = State::new(names, lanes.collect(), status, health_checks, options);
+    let kube_proxy = KubeProxyMeters::new();
+    let lanes = backends.into_iter().map(|(name, backend)| {
+        let status = status.borrow();
+        let carries = |family| status.carriers(family).any(|(carrier, _)| carrier == name);
+        let carries = PerFamily::of(carries);
+        Lane::new(name, backend, &options, Table::new(carries, &kube_proxy))
+    });
+    let lanes = lanes.collect();
+    let judge = Judge::new(options.patience(), notices);
+    let mut state = State::new(names, lanes, status, health_checks, options, judge, kube_proxy);
 
     // Each in a task of its own, so that one which blocks holds up neither the loop nor another.
     let mut jobs: JoinSet<Done> = JoinSet::new();
@@ -176,13 +195,17 @@ struct State {
     planner: Planner,
     lanes: Vec<Lane>,
     status: watch::Sender<Status>,
-    updates: u64,
+    /// What was taken in so far; of changes, those that are planned.
+    progress: Progress,
+    /// What the slices tell of that are not planned yet, where it happened after the start.
+    triggers: Vec<Trigger>,
+    started_at: SystemTime,
     /// Whether every source has ended a complete list.
     complete: bool,
     health_checks: Arc<HealthChecks>,
-    /// How each family stood when it was last said.
-    health: [Health; Family::ALL.len()],
+    judge: Judge,
     meters: Meters,
+    kube_proxy: KubeProxyMeters,
 }
 
 impl State {
@@ -192,6 +215,8 @@ impl State {
         status: watch::Sender<Status>,
         health_checks: Arc<HealthChecks>,
         options: EngineOptions,
+        judge: Judge,
+        kube_proxy: KubeProxyMeters,
     ) -> Self {
         let plan_options = PlanOptions {
             node_port_addresses: options.node_port_addresses.clone(),
@@ -206,23 +231,35 @@ impl State {
             sources,
             lanes,
             status,
-            updates: 0,
+            progress: Progress::default(),
+            triggers: Vec::new(),
+            started_at: SystemTime::now(),
             complete: false,
             health_checks,
-            health: [Health::Healthy; Family::ALL.len()],
+            judge,
             meters: Meters::new(),
+            kube_proxy,
         }
     }
 
     fn take_in(&mut self, batch: &mut Vec<(SourceName, Update)>) {
-        self.updates += batch.len() as u64;
+        self.progress.updates += batch.len() as u64;
         self.meters.updates.increment(batch.len() as u64);
-        for (source, update) in batch.drain(..) {
+        let mut seen = Changes::default();
+        for (source, mut update) in batch.drain(..) {
+            count(&update, &mut seen);
+            let trigger = take_trigger(&mut update).filter(|it| it.at > self.started_at);
+            let before = self.dirty.changes.slices;
             for warning in self.cluster.apply(&source, update, &mut self.dirty) {
                 self.meters.warnings.increment(1);
                 warn!("{warning}");
             }
+            // A slice that is listed again tells of nothing new.
+            if self.dirty.changes.slices > before {
+                self.triggers.extend(trigger);
+            }
         }
+        self.kube_proxy.seen(seen);
     }
 
     /// Takes in the rest of a burst, so that it becomes one Delta. A source that waited for the
@@ -271,6 +308,7 @@ impl State {
 
     fn plan_dirty(&mut self) -> Delta {
         let begin = Instant::now();
+        self.progress = self.seen();
         let (delta, warnings) = self.planner.plan(&self.cluster, mem::take(&mut self.dirty));
         let health_changes = self.planner.take_health_changes();
         if !health_changes.is_empty() || delta.node.is_some() {
@@ -278,17 +316,26 @@ impl State {
         }
         self.meters.plan_seconds.record(begin.elapsed());
         self.meters.warnings.increment(warnings.len() as u64);
+        self.kube_proxy.no_local_endpoints(self.planner.no_local_endpoints());
         for warning in warnings {
             warn!("{warning}");
+            self.judge.warn(&warning);
         }
         delta
     }
 
+    /// What was taken in, and how many changes that were to be planned, or still are.
+    const fn seen(&self) -> Progress {
+        let Progress { updates, services, slices } = self.progress;
+        let Changes { services: more_services, slices: more_slices } = self.dirty.changes;
+        Progress { updates, services: services + more_services, slices: slices + more_slices }
+    }
+
     fn hand_out(&mut self, delta: Delta) {
-        let updates = self.updates;
+        let triggers = mem::take(&mut self.triggers);
         let delta = (!delta.is_empty()).then(|| Arc::new(delta));
         for lane in &mut self.lanes {
-            lane.planned(delta.clone(), updates);
+            lane.planned(delta.clone(), self.progress, &triggers);
         }
     }
 
@@ -296,37 +343,11 @@ impl State {
         let lane = &mut self.lanes[done.lane];
         self.status.send_modify(|status| {
             let status = status.backends.entry(lane.name().to_owned()).or_default();
-            lane.done(done.backend, done.outcome, status);
+            lane.done(done.backend, done.outcome, status, self.judge.notices());
             lane.report(status);
         });
-        self.judge();
-    }
-
-    /// Says how each family stands, if that changed.
-    fn judge(&mut self) {
-        let (now, patience) = (Instant::now(), self.options.patience());
-        for (family, before) in Family::ALL.into_iter().zip(&mut self.health) {
-            let status = self.status.borrow();
-            let health = status.health(family, now, patience);
-            if mem::replace(before, health) == health {
-                continue;
-            }
-            Meters::health(family, health);
-            let troubled = status.backends.iter().filter(|(_, b)| b.troubled_since.is_some());
-            let troubled: Vec<&str> = troubled.map(|(name, _)| name.as_str()).collect();
-            match health {
-                Health::Healthy => info!("{family} is healthy again"),
-                Health::Degraded => {
-                    warn!(
-                        "{family} is degraded: {} in trouble, the rest serves",
-                        troubled.join(", ")
-                    );
-                }
-                Health::Unhealthy => {
-                    error!("{family} is unhealthy: {} in trouble", troubled.join(", "));
-                }
-            }
-        }
+        lane.measure_pending(self.progress);
+        self.judge.judge(&self.status.borrow());
     }
 
     fn report(&mut self) {
@@ -334,11 +355,37 @@ impl State {
         self.meters.synced.set(f64::from(u8::from(synced)));
         self.status.send_modify(|status| {
             status.synced = synced;
-            status.updates = self.updates;
+            status.updates = self.progress.updates;
+            // Before the first list has ended nobody knows.
+            status.ineligible = if synced { Ineligible::of(self.cluster.node()) } else { None };
             for lane in &self.lanes {
                 lane.report(status.backends.entry(lane.name().to_owned()).or_default());
             }
         });
-        self.judge();
+        let seen = self.seen();
+        self.lanes.iter().for_each(|lane| lane.measure_pending(seen));
+        let status = self.status.borrow();
+        self.meters.eligible.set(f64::from(u8::from(status.ineligible.is_none())));
+        self.judge.judge(&status);
     }
+}
+
+/// Counts what a source names.
+const fn count(update: &Update, seen: &mut Changes) {
+    match update {
+        Update::Upsert(Object::Service(_)) | Update::Remove(ObjectId::Service(_)) => {
+            seen.services += 1;
+        }
+        Update::Upsert(Object::EndpointSlice(_)) | Update::Remove(ObjectId::EndpointSlice(_)) => {
+            seen.slices += 1;
+        }
+        _ => (),
+    }
+}
+
+/// Takes out of an update what is measured and not kept.
+fn take_trigger(update: &mut Update) -> Option<Trigger> {
+    let Update::Upsert(Object::EndpointSlice(slice)) = update else { return None };
+    let at = mem::replace(&mut slice.triggered, Moment::NONE).time()?;
+    Some(Trigger { family: slice.family, at })
 }

@@ -1,12 +1,6 @@
 //! What the engine knows of one backend, and what it has it do next.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    error::Error as _,
-    fmt::Write as _,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, error::Error as _, fmt::Write as _, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -15,10 +9,15 @@ use super::{
     BackendStatus, EngineOptions,
     backoff::Backoff,
     job::{Outcome, Task},
+    left::Left,
     meters::LaneMeters,
+    table::Table,
+    waiting::{Progress, Trigger, families},
 };
 use crate::{
-    backend::{ApplyReport, BackendError, Bell, LbBackend, LeftReason, Verdict},
+    backend::{ApplyReport, BackendError, Bell, LbBackend, Verdict},
+    model::PerFamily,
+    notice::Notices,
     plan::{Delta, Planner, ServicePortKey},
 };
 
@@ -44,10 +43,7 @@ pub(super) struct Lane {
     verify_wanted: bool,
     /// A bell that rings without end must not keep the backend from applying.
     verified_last: bool,
-    /// The number of updates that are planned, and that the apply under way brings in.
-    planned: u64,
-    applying: Option<u64>,
-    applied: u64,
+    table: Table,
     /// Why start or the last apply failed, and what the last verify found.
     fault: Option<String>,
     findings: Vec<String>,
@@ -55,10 +51,16 @@ pub(super) struct Lane {
     busy: Option<(&'static str, Instant)>,
     patience: Duration,
     meters: LaneMeters,
+    left: Left,
 }
 
 impl Lane {
-    pub(super) fn new(name: String, backend: Box<dyn LbBackend>, options: &EngineOptions) -> Self {
+    pub(super) fn new(
+        name: String,
+        backend: Box<dyn LbBackend>,
+        options: &EngineOptions,
+        table: Table,
+    ) -> Self {
         let now = Instant::now();
         Self {
             meters: LaneMeters::new(&name),
@@ -75,13 +77,12 @@ impl Lane {
             verify_at: now + options.verify_period,
             verify_wanted: false,
             verified_last: false,
-            planned: 0,
-            applying: None,
-            applied: 0,
+            table,
             fault: None,
             findings: Vec::new(),
             busy: None,
             patience: options.patience(),
+            left: Left::default(),
         }
     }
 
@@ -103,10 +104,17 @@ impl Lane {
         self.needs_all = true;
     }
 
-    /// The desired state changed; it now stands for that number of updates.
-    pub(super) fn planned(&mut self, delta: Option<Arc<Delta>>, updates: u64) {
-        self.planned = updates;
+    /// The desired state changed; it now stands for that many updates, and these triggers among
+    /// them.
+    pub(super) fn planned(
+        &mut self,
+        delta: Option<Arc<Delta>>,
+        progress: Progress,
+        triggers: &[Trigger],
+    ) {
+        self.table.planned(progress, triggers);
         if let Some(delta) = delta {
+            self.table.queue(families(&delta));
             // What a backend waits for is often a matter of the node, such as its pod CIDRs.
             if self.fault.is_some() && self.started && delta.node.is_some() {
                 self.not_before = Instant::now();
@@ -150,7 +158,7 @@ impl Lane {
             && let Some(delta) = self.take_delta(planner, all, now)
         {
             self.verified_last = false;
-            self.applying = Some(self.planned);
+            self.table.begin();
             self.not_before = now + options.min_sync_period;
             return Some(Task::Apply(delta));
         }
@@ -190,7 +198,7 @@ impl Lane {
             return Some(self.not_before);
         }
         // Before the first plan there is no "all" yet; the plan is then an event of its own.
-        let has_work = self.pending.is_some() || (self.needs_all && self.planned > 0);
+        let has_work = self.pending.is_some() || (self.needs_all && self.table.has_plan());
         let write = has_work.then_some(self.not_before);
         let retry = self.retry_at.map(|at| at.max(self.not_before));
         [write, retry].into_iter().flatten().chain([self.verify_at]).min()
@@ -202,6 +210,7 @@ impl Lane {
         backend: Box<dyn LbBackend>,
         outcome: Outcome,
         status: &mut BackendStatus,
+        notices: &Notices,
     ) {
         self.backend = Some(backend);
         self.busy = None;
@@ -209,7 +218,10 @@ impl Lane {
             Outcome::Started(result) => self.tried_to_start(result),
             Outcome::Applied { delta, report, took } => {
                 self.meters.applied(report.is_success(), took);
-                self.take_left(&delta, &report, status);
+                if report.error.is_none() {
+                    self.left.take(&self.name, &delta, &report, &mut status.left, notices);
+                }
+                self.table.measure(&delta, &report, took);
                 self.take_report(delta, report);
             }
             Outcome::Verified(verdict) => self.take_verdict(verdict),
@@ -220,8 +232,9 @@ impl Lane {
     /// Writes down how the backend stands, and says what is newly wrong.
     pub(super) fn report(&self, status: &mut BackendStatus) {
         status.started = self.started;
-        status.applied = self.applied;
+        status.applied = self.table.applied();
         status.failed = self.failed.len();
+        status.families = self.table.status(self.failed.keys());
         let problems = self.problems();
         for problem in problems.iter().filter(|problem| !status.problems.contains(problem)) {
             error!(backend = self.name, "{problem}");
@@ -229,12 +242,17 @@ impl Lane {
         if problems.is_empty() && !status.problems.is_empty() {
             info!(backend = self.name, "healthy again");
         }
-        let is_troubled = !problems.is_empty();
-        status.troubled_since =
-            is_troubled.then(|| status.troubled_since.unwrap_or_else(Instant::now));
+        let has_fault = self.faults().next().is_some();
+        status.fault_since = has_fault.then(|| status.fault_since.unwrap_or_else(Instant::now));
         status.problems = problems;
         let pending = self.pending.as_ref().map_or(0, |delta| delta.service_ports.len());
         self.meters.stand(pending, status.failed, status.left.len(), status.problems.len());
+        self.meters.full.set(self.left.for_want_of_room());
+    }
+
+    /// Measures how many changes wait for this backend, of those that were seen.
+    pub(super) fn measure_pending(&self, seen: Progress) {
+        self.table.measure_pending(seen);
     }
 
     fn tried_to_start(&mut self, result: Result<(), BackendError>) {
@@ -254,13 +272,13 @@ impl Lane {
 
     fn take_report(&mut self, mut delta: Arc<Delta>, report: ApplyReport) {
         let now = Instant::now();
-        let brought = self.applying.take();
         if let Some(error) = report.error {
             self.fault = Some(format!("not applied: {}", chain(&error)));
             if let Some(later) = self.pending.take() {
                 Arc::make_mut(&mut delta).merge(Arc::unwrap_or_clone(later));
             }
             self.pending = Some(delta);
+            self.table.refuse();
             self.not_before = self.not_before.max(now + self.backoff.wait());
             return;
         }
@@ -276,10 +294,10 @@ impl Lane {
             let failed = report.failed.into_iter().map(|(key, error)| (key, chain(&error)));
             self.failed.extend(failed);
         }
+        self.table.end(self.failed.keys());
         if self.failed.is_empty() {
             self.backoff.reset();
             self.retry_at = None;
-            self.applied = brought.map_or(self.applied, |brought| self.applied.max(brought));
         }
     }
 
@@ -292,46 +310,18 @@ impl Lane {
         if verdict.reapply {
             warn!(backend = self.name, "the kernel's state was lost and is written anew");
             self.needs_all = true;
-        }
-    }
-
-    fn take_left(&self, delta: &Delta, report: &ApplyReport, status: &mut BackendStatus) {
-        // Most clusters and most changes have nothing to do with what is left.
-        if report.error.is_some() || (report.left.is_empty() && status.left.is_empty()) {
-            return;
-        }
-        let left = Arc::make_mut(&mut status.left);
-        let before = if delta.complete { std::mem::take(left) } else { HashMap::new() };
-        for key in delta.service_ports.keys() {
-            let was = left.remove(key).or_else(|| before.get(key).cloned());
-            let is = report.left.get(key);
-            if was.as_ref() != is {
-                self.say_left(key, is);
-            }
-            if let Some(reason) = is {
-                left.insert(key.clone(), reason.clone());
-            }
-        }
-        for key in &report.taken {
-            if left.remove(key).is_some() {
-                self.say_left(key, None);
-            }
-        }
-    }
-
-    fn say_left(&self, key: &ServicePortKey, reason: Option<&LeftReason>) {
-        match reason {
-            Some(reason) => info!(backend = self.name, "{key} is left to others: {reason}"),
-            None => info!(backend = self.name, "{key} is no longer left to others"),
+            self.table.queue(PerFamily::of(|_| true));
+        } else if self.findings.is_empty() && self.pending.is_none() && !self.needs_all {
+            self.table.find_current(self.failed.keys());
         }
     }
 
     /// Where nothing is left to do, everything planned is in the kernel: a plan that changes
     /// nothing needs no apply.
     fn settle(&mut self) {
-        let is_idle = self.pending.is_none() && !self.needs_all && self.applying.is_none();
+        let is_idle = self.pending.is_none() && !self.needs_all && !self.table.is_being_applied();
         if is_idle && self.failed.is_empty() {
-            self.applied = self.planned;
+            self.table.settle();
         }
     }
 
@@ -340,12 +330,16 @@ impl Lane {
         let failures = named.map(|(key, error)| format!("{key} not applied: {error}"));
         let more = self.failed.len().saturating_sub(NAMED_FAILURES);
         let more = (more > 0).then(|| format!("{more} more ServicePorts not applied"));
+        self.faults().chain(failures).chain(more).collect()
+    }
+
+    /// What is wrong that is no matter of single ServicePorts.
+    fn faults(&self) -> impl Iterator<Item = String> {
         let late = self.busy.filter(|(_, since)| since.elapsed() >= self.patience);
         let late = late.map(|(task, _)| {
             format!("busy with one {task} for more than {} s", self.patience.as_secs())
         });
-        let fault = late.into_iter().chain(self.fault.iter().cloned());
-        fault.chain(failures).chain(more).chain(self.findings.iter().cloned()).collect()
+        late.into_iter().chain(self.fault.iter().cloned()).chain(self.findings.iter().cloned())
     }
 }
 

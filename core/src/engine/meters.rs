@@ -16,6 +16,7 @@ pub(super) struct Meters {
     pub(super) warnings: Counter,
     pub(super) plan_seconds: Histogram,
     pub(super) synced: Gauge,
+    pub(super) eligible: Gauge,
 }
 
 impl Meters {
@@ -24,6 +25,7 @@ impl Meters {
         describe_counter!("shunt_warnings_total", "Warnings about objects.");
         describe_histogram!("shunt_plan_seconds", Unit::Seconds, "Time of one plan.");
         describe_gauge!("shunt_synced", "1 once every source has listed everything.");
+        describe_gauge!("shunt_node_eligible", "0 where the own Node is missing or to be deleted.");
         describe_gauge!(
             "shunt_health",
             "1 for the way in which a family stands: healthy, degraded or unhealthy."
@@ -35,6 +37,7 @@ impl Meters {
             warnings: counter!("shunt_warnings_total"),
             plan_seconds: histogram!("shunt_plan_seconds"),
             synced: gauge!("shunt_synced"),
+            eligible: gauge!("shunt_node_eligible"),
         }
     }
 }
@@ -59,6 +62,7 @@ pub(super) struct LaneMeters {
     pending: Gauge,
     failed: Gauge,
     left: Gauge,
+    pub(super) full: Gauge,
     problems: Gauge,
 }
 
@@ -71,6 +75,10 @@ impl LaneMeters {
         describe_gauge!("shunt_pending", "ServicePorts that wait for a backend.");
         describe_gauge!("shunt_failed", "ServicePorts that a backend failed to apply.");
         describe_gauge!("shunt_left", "ServicePorts that a backend leaves to others.");
+        describe_gauge!(
+            "shunt_full",
+            "ServicePorts that a backend leaves to others because a table of the kernel is full."
+        );
         describe_gauge!("shunt_problems", "Problems of a backend; 0 if it is healthy.");
     }
 
@@ -87,6 +95,7 @@ impl LaneMeters {
             pending: gauge!("shunt_pending", "backend" => backend.clone()),
             failed: gauge!("shunt_failed", "backend" => backend.clone()),
             left: gauge!("shunt_left", "backend" => backend.clone()),
+            full: gauge!("shunt_full", "backend" => backend.clone()),
             problems: gauge!("shunt_problems", "backend" => backend),
         }
     }

@@ -1,18 +1,23 @@
 //! The one task that drives updates from the sources through the plan to the backends.
 //!
-//! `drive` is the loop; a `lane` is what it knows of one backend; a `job` is what a backend is
-//! doing.
+//! `drive` is the loop; a `lane` is what it knows of one backend, its `table` and what it `left`
+//! among that; a `job` is what a backend is doing; the `judge` says how things stand.
 //! The engine decides when something happens and never what: that is the plan's business.
 
 mod backoff;
 mod drive;
 mod health_checks;
 mod job;
+mod judge;
+mod kube_proxy;
 mod lane;
+mod left;
 mod meters;
 mod status;
+mod table;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -22,11 +27,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     health_checks::{HealthChecks, HealthServers},
-    status::{BackendStatus, Health, Role, Status},
+    status::{BackendStatus, FamilyStatus, Health, Ineligible, Role, Status},
 };
 pub use crate::plan::NodePortAddresses;
 use crate::{
     backend::{Capabilities, LbBackend},
+    notice::Notices,
     source::{ServiceSource, SourceError, SourceName},
 };
 
@@ -79,6 +85,7 @@ pub struct Engine {
     backends: Vec<(String, Box<dyn LbBackend>)>,
     status: watch::Sender<Status>,
     health_checks: Arc<HealthChecks>,
+    notices: Notices,
 }
 
 impl Engine {
@@ -93,7 +100,15 @@ impl Engine {
         let names = backends.iter().map(|(name, _)| (name.clone(), BackendStatus::default()));
         let status = Status { backends: names.collect(), ..Status::default() };
         let status = watch::channel(status).0;
-        Self { options, sources, backends, status, health_checks: Arc::default() }
+        let (health_checks, notices) = (Arc::default(), Notices::default());
+        Self { options, sources, backends, status, health_checks, notices }
+    }
+
+    /// Gives notice of what operators should know about the Node and about Services.
+    #[must_use]
+    pub fn with_notices(mut self, notices: Notices) -> Self {
+        self.notices = notices;
+        self
     }
 
     /// Says what the backend called `name` can do, so that its loss is judged by that. Without it

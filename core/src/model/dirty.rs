@@ -22,6 +22,17 @@ pub struct Dirty {
     pub host_addresses: HashSet<IpAddr>,
     /// The node's part: its addresses, its pod CIDRs or the ServiceCIDRs.
     pub node: bool,
+    /// How many changes of objects made all that dirty.
+    pub changes: Changes,
+}
+
+/// Objects that changed, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Services.
+    pub services: u64,
+    /// EndpointSlices.
+    pub slices: u64,
 }
 
 impl Dirty {

@@ -7,12 +7,16 @@
 mod cluster;
 mod dirty;
 mod endpoints;
+mod moment;
 mod objects;
+mod per_family;
 mod store;
 
 pub use cluster::Cluster;
-pub use dirty::{Dirty, ModelWarning};
+pub use dirty::{Changes, Dirty, ModelWarning};
+pub use moment::Moment;
 pub use objects::{
     Conditions, EndpointSlice, Family, HostAddress, Node, NodeAddress, NodeAddressKind, ObjectName,
     PortSpec, Protocol, Service, ServiceCidr, ServiceType, SliceEndpoint, SlicePort, TrafficPolicy,
 };
+pub use per_family::PerFamily;

@@ -6,6 +6,8 @@ use std::{fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
 
 use ipnet::IpNet;
 
+use super::Moment;
+
 /// Namespace and name of an object.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectName {
@@ -207,6 +209,10 @@ pub struct EndpointSlice {
     pub service: Option<Arc<str>>,
     /// `addressType`.
     pub family: Family,
+    /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`: when that happened in the
+    /// cluster which the slice as it is now tells of. The engine takes it out on the way to the
+    /// model: measured once, it is no part of what is served.
+    pub triggered: Moment,
     /// `endpoints`.
     pub endpoints: Vec<SliceEndpoint>,
     /// `ports`, without those that have no name field or no number.
@@ -217,7 +223,8 @@ impl EndpointSlice {
     /// A slice without endpoints and ports.
     #[must_use]
     pub const fn new(name: ObjectName, service: Option<Arc<str>>, family: Family) -> Self {
-        Self { name, service, family, endpoints: Vec::new(), ports: Vec::new() }
+        let triggered = Moment::NONE;
+        Self { name, service, family, triggered, endpoints: Vec::new(), ports: Vec::new() }
     }
 }
 

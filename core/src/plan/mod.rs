@@ -13,6 +13,7 @@ mod delta;
 mod draft;
 mod frontend;
 mod health;
+mod no_local;
 mod node;
 mod owners;
 mod planner;
@@ -24,6 +25,7 @@ pub use delta::{
     Delta, Endpoint, EndpointLists, Frontend, FrontendKind, NodeState, ServicePort, ServicePortKey,
 };
 pub use health::HealthCheck;
+pub use no_local::NoLocalEndpoints;
 pub use node::NodePortAddresses;
 pub use planner::{PlanOptions, Planner};
 pub use warning::Warning;

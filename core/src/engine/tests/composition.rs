@@ -90,7 +90,7 @@ async fn without_the_one_that_carries_everything_a_family_is_unhealthy_in_the_en
     nftables.record().failing_applies = usize::MAX;
     world.say(0, [service("db", 2)]);
     let status = world.until(|status| health(status) == Health::Degraded).await;
-    let begin = status.backends["nftables"].troubled_since.expect("in trouble");
+    let begin = status.backends["nftables"].fault_since.expect("in trouble");
     world.until(|status| health(status) == Health::Unhealthy).await;
     let patience = EngineOptions::new("").patience();
     assert!(begin.elapsed() >= patience && begin.elapsed() < patience * 2);

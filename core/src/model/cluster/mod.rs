@@ -155,6 +155,7 @@ impl Cluster {
                 let id = || ObjectId::Service(name.clone());
                 let warnings = self.clash(pass, &upserted, id);
                 if let Upserted::Visible(_) = upserted {
+                    dirty.changes.services += 1;
                     dirty.services.insert(name);
                 }
                 warnings
@@ -212,6 +213,7 @@ impl Cluster {
         match id {
             ObjectId::Service(name) => {
                 if self.services.remove(source, name).is_some() {
+                    dirty.changes.services += 1;
                     dirty.services.insert(name.clone());
                 }
             }
@@ -258,6 +260,7 @@ impl Cluster {
         new: Option<&Arc<EndpointSlice>>,
         dirty: &mut Dirty,
     ) {
+        dirty.changes.slices += 1;
         if let Some(old) = old
             && let Some(service) = service_of(old)
         {

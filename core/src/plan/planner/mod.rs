@@ -17,13 +17,13 @@ use ipnet::IpNet;
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    Delta, Frontend, HealthCheck, NodePortAddresses, NodeState, ServicePort, ServicePortKey,
-    Warning,
+    Delta, Frontend, HealthCheck, NoLocalEndpoints, NodePortAddresses, NodeState, ServicePort,
+    ServicePortKey, Warning,
     draft::{self, ClusterIps, PortDraft},
     node,
     owners::{Claimant, Claimed, Owners, Slot},
 };
-use crate::model::{Cluster, Dirty, ObjectName};
+use crate::model::{Cluster, Dirty, ObjectName, PerFamily};
 
 /// What the plan needs to know besides objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub struct Planner {
     overlaps: Vec<Warning>,
     /// What became of health checks since somebody asked.
     health_changes: HashMap<ObjectName, Option<HealthCheck>>,
+    no_local: PerFamily<NoLocalEndpoints>,
 }
 
 #[derive(Debug)]
@@ -123,6 +124,7 @@ impl Planner {
             node: None,
             overlaps: Vec::new(),
             health_changes: HashMap::new(),
+            no_local: PerFamily::default(),
         }
     }
 
@@ -178,6 +180,12 @@ impl Planner {
         std::mem::take(&mut self.health_changes)
     }
 
+    /// ServicePorts that drop connections for want of an endpoint on this node.
+    #[must_use]
+    pub const fn no_local_endpoints(&self) -> PerFamily<NoLocalEndpoints> {
+        self.no_local
+    }
+
     /// The node's part as last planned.
     #[must_use]
     pub fn node(&self) -> Option<&NodeState> {
@@ -230,11 +238,16 @@ impl Planner {
             Err(_) => PlannedService::new(name.clone()),
         };
         self.plan_cluster_ips(&name, old.cluster_ips, draft.cluster_ips, &mut round.delta);
+        for port in &old.ports {
+            self.no_local[port.key().family].subtract(NoLocalEndpoints::of(&port.state));
+        }
         let mut old_ports: Vec<_> = old.ports.into_iter().map(Some).collect();
         let mut ports = SmallVec::with_capacity(draft.ports.len());
         for (place, draft) in draft.ports.into_iter().enumerate() {
             let old = take_port(&mut old_ports, place, &draft.key);
-            ports.push(self.plan_port(draft, old, round));
+            let port = self.plan_port(draft, old, round);
+            self.no_local[port.key().family].add(NoLocalEndpoints::of(&port.state));
+            ports.push(port);
         }
         for gone in old_ports.into_iter().flatten() {
             for frontend in gone.claims() {

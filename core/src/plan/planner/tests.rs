@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     model::{
         EndpointSlice, Family, HostAddress, PortSpec, Protocol, Service, ServiceType,
-        SliceEndpoint, SlicePort,
+        SliceEndpoint, SlicePort, TrafficPolicy,
     },
     plan::FrontendKind,
     source::{Object, ObjectId, SourceName, Update},
@@ -249,4 +249,40 @@ fn a_slice_waits_for_its_service() {
     let found: Vec<_> = delta.service_ports.values().flatten().collect();
     let [port] = found.as_slice() else { panic!("{delta:?}") };
     assert_eq!(port.cluster_list().count(), 1);
+}
+
+#[test]
+fn service_ports_without_an_endpoint_here_are_counted_as_long_as_they_are() {
+    let mut world = World::new();
+    let counts = |world: &World, internal, external| {
+        let counts = world.planner.no_local_endpoints()[Family::V4];
+        assert_eq!((counts.internal, counts.external), (internal, external));
+        assert_eq!(world.planner.no_local_endpoints()[Family::V6], Default::default());
+    };
+    let slice = |service: &str, node: &str| {
+        let name = ObjectName::new("default", &format!("{service}-1"));
+        let mut slice = EndpointSlice::new(name, Some(service.into()), Family::V4);
+        let mut endpoint = SliceEndpoint::new([10, 1, 0, 1].into());
+        endpoint.node_name = Some(node.into());
+        slice.endpoints.push(endpoint);
+        let number = NonZeroU16::new(8080).expect("a port");
+        slice.ports.push(SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: number });
+        Update::Upsert(Object::EndpointSlice(slice))
+    };
+    let internal = |service: &mut Service| service.internal_policy = TrafficPolicy::Local;
+    let external = |service: &mut Service| {
+        service.external_policy = TrafficPolicy::Local;
+        service.external_ips.push(ip(200));
+    };
+    world.take([service("in", 1, internal), service("out", 2, external)]);
+    // Without an endpoint anywhere they refuse.
+    counts(&world, 0, 0);
+    world.take([slice("in", "elsewhere"), slice("out", "elsewhere")]);
+    counts(&world, 1, 1);
+    world.take([slice("in", "node-1")]);
+    counts(&world, 0, 1);
+    world.take([slice("in", "elsewhere"), service("in", 1, |_| {})]);
+    counts(&world, 0, 1);
+    world.take([gone("out")]);
+    counts(&world, 0, 0);
 }

@@ -44,6 +44,7 @@ impl WireSlice {
             }
         };
         let mut slice = EndpointSlice::new(name, self.metadata.labels.service_name, family);
+        slice.triggered = self.metadata.annotations.triggered;
         let mut warnings = Vec::new();
         slice.endpoints.reserve_exact(self.endpoints.len());
         for (index, endpoint) in self.endpoints.into_iter().enumerate() {

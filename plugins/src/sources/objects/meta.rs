@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, de};
-use shunt_core::model::ObjectName;
+use shunt_core::model::{Moment, ObjectName};
 
 use super::{
     error::Fault,
@@ -28,6 +28,8 @@ pub(super) struct Meta {
     namespace: Option<Label>,
     #[serde(default, deserialize_with = "nullable")]
     pub(super) labels: Labels,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) annotations: Annotations,
     #[serde(default, deserialize_with = "nullable")]
     creation_timestamp: Timestamp,
     #[serde(default)]
@@ -61,6 +63,37 @@ pub(super) struct Labels {
     pub(super) service_proxy_name: Option<de::IgnoredAny>,
     #[serde(rename = "topology.kubernetes.io/zone", default)]
     pub(super) zone: Option<Arc<str>>,
+}
+
+/// The annotations that matter; others are skipped.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Annotations {
+    #[serde(
+        rename = "endpoints.kubernetes.io/last-change-trigger-time",
+        default,
+        deserialize_with = "triggered"
+    )]
+    pub(super) triggered: Moment,
+}
+
+/// Only measured, so that one which cannot be read is as good as none.
+fn triggered<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
+    struct Lenient;
+
+    impl de::Visitor<'_> for Lenient {
+        type Value = Moment;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Moment, E> {
+            let moment = text.parse::<jiff::Timestamp>().map(|time| Moment::at(time.into()));
+            Ok(moment.unwrap_or_default())
+        }
+    }
+
+    deserializer.deserialize_str(Lenient)
 }
 
 /// A moment, in seconds since the epoch.

@@ -327,6 +327,24 @@ fn a_slice_is_read_in_full() {
 }
 
 #[test]
+fn the_time_of_a_change_is_read_where_it_can_be() {
+    let check = |annotations: Value, expected: Option<u64>| {
+        let slice = slice(&json!({ "metadata": { "annotations": annotations } }));
+        let since_epoch = slice.triggered.time().map(|time| {
+            let since_epoch = time.duration_since(std::time::UNIX_EPOCH).unwrap();
+            u64::try_from(since_epoch.as_millis()).unwrap()
+        });
+        assert_eq!(since_epoch, expected, "{slice:?}");
+    };
+    let key = "endpoints.kubernetes.io/last-change-trigger-time";
+    check(json!(null), None);
+    check(json!({ "other": "2026-11-25T02:44:06Z" }), None);
+    check(json!({ key: "2026-11-25T02:44:06Z" }), Some(1_795_574_646_000));
+    check(json!({ key: "2026-11-25T02:44:06.1234567Z" }), Some(1_795_574_646_123));
+    check(json!({ key: "yesterday" }), None);
+}
+
+#[test]
 fn an_endpoint_of_the_wrong_family_is_left_out_and_named() {
     let value = slice_value(&json!({ "endpoints": [
         { "addresses": ["fd00::1"] }, { "addresses": ["10.0.0.1"] }, { "addresses": [] },
