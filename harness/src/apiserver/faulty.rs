@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     Fault,
-    request::Request,
+    request::{Request, Verb},
     store::{Store, bookmark, line, status},
 };
 
@@ -57,7 +57,19 @@ impl FaultyServer {
     ///
     /// Fails where the loopback address cannot be listened on.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").context("cannot listen")?;
+        Self::start_at(listener)
+    }
+
+    /// Starts a server without objects where somebody listens already: in another network
+    /// namespace, for example.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the listener is none any more.
+    pub fn start_at(listener: std::net::TcpListener) -> Result<Self> {
+        listener.set_nonblocking(true).context("cannot wait for a listener")?;
+        let listener = TcpListener::from_std(listener).context("cannot wait for a listener")?;
         let address = listener.local_addr().context("a listener has an address")?;
         let shared = Arc::new(Shared {
             store: Mutex::default(),
@@ -85,6 +97,35 @@ impl FaultyServer {
     pub fn delete(&self, resource: &str, namespace: &str, name: &str) {
         self.shared.store().delete(resource, namespace, name);
         self.shared.changed.send_replace(());
+    }
+
+    /// The objects that there are, those that clients made among them.
+    #[must_use]
+    pub fn objects(&self, resource: &str) -> Vec<Value> {
+        self.shared.store().objects(resource)
+    }
+
+    /// Waits until the objects of a resource are as wished, and returns them.
+    ///
+    /// # Errors
+    ///
+    /// Fails where that takes longer than any test should; says what there is instead.
+    pub async fn until(
+        &self,
+        resource: &str,
+        wished: impl Fn(&[Value]) -> bool,
+    ) -> Result<Vec<Value>> {
+        let mut changed = self.shared.changed.subscribe();
+        let waiting = async {
+            while !wished(&self.objects(resource)) {
+                if changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let ended = timeout(LIMIT, waiting).await;
+        ended.with_context(|| format!("{resource} are {:?}", self.objects(resource)))?;
+        Ok(self.objects(resource))
     }
 
     /// Has a request for `resource` meet with a fault.
@@ -147,8 +188,23 @@ async fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
             }
             Some(Fault::Silence) => return std::future::pending().await,
             Some(Fault::Noise) => return answer.write(b"\x16\x03\x01 this is no HTTP\r\n").await,
-            _ if request.is_watch => return answer.watch(&request, shared).await,
-            _ => answer.list(&request, shared).await?,
+            _ => match &request.verb {
+                Verb::Watch => return answer.watch(&request, shared).await,
+                Verb::List => answer.list(&request, shared).await?,
+                Verb::Create(object) => {
+                    let object = shared.store().create(&request, object.clone());
+                    shared.changed.send_replace(());
+                    answer.whole(201, &object).await?;
+                }
+                Verb::Patch(name, patch) => {
+                    let patched = shared.store().patch(&request, name, patch);
+                    shared.changed.send_replace(());
+                    match patched {
+                        Some(object) => answer.whole(200, &object).await?,
+                        None => answer.whole(404, &status(404, 0)).await?,
+                    }
+                }
+            },
         }
     }
     Ok(())
@@ -191,7 +247,7 @@ impl Answer<'_> {
     async fn list(&mut self, request: &Request, shared: &Shared) -> Result<()> {
         let (items, version) = {
             let store = shared.store();
-            (store.objects(&request.resource), store.version)
+            (store.matching(request), store.version)
         };
         let body = json!({
             "kind": "List", "apiVersion": "v1", "items": items,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde_json::{Value, json};
 
-use super::Fault;
+use super::{Fault, request::Request};
 
 /// Everything that connections share.
 #[derive(Debug, Default)]
@@ -85,6 +85,37 @@ impl Store {
             .unwrap_or_default()
     }
 
+    /// The objects that a list asks for.
+    pub(super) fn matching(&self, request: &Request) -> Vec<Value> {
+        let is_asked_for = |object: &Value| {
+            let metadata = &object["metadata"];
+            let in_namespace = || metadata["namespace"] == *request.namespace;
+            let named = |name: &String| metadata["name"] == **name;
+            (request.namespace.is_empty() || in_namespace())
+                && request.only.as_ref().is_none_or(named)
+        };
+        let mut objects = self.objects(&request.resource);
+        objects.retain(is_asked_for);
+        objects
+    }
+
+    /// Makes an object that a client sent.
+    pub(super) fn create(&mut self, request: &Request, mut object: Value) -> Value {
+        object["metadata"]["namespace"] = request.namespace.clone().into();
+        self.put(&request.resource, object.clone());
+        object
+    }
+
+    /// Changes an object as a client asks; `None` if there is none.
+    pub(super) fn patch(&mut self, request: &Request, name: &str, patch: &Value) -> Option<Value> {
+        let key = format!("{}/{name}", request.namespace);
+        let mut object = self.resources.get(&request.resource)?.objects.get(&key)?.clone();
+        merge(&mut object, patch);
+        object["metadata"]["namespace"] = request.namespace.clone().into();
+        self.put(&request.resource, object.clone());
+        Some(object)
+    }
+
     /// What happened after a version.
     pub(super) fn since(&self, resource: &str, version: u64) -> Vec<Event> {
         let events = self.resources.get(resource).map_or(&[][..], |resource| &resource.events);
@@ -123,6 +154,20 @@ pub(super) fn status(code: u16, retry_after: u32) -> Value {
         "message": format!("scripted refusal {code}"), "reason": reason, "code": code,
         "details": { "retryAfterSeconds": retry_after },
     })
+}
+
+/// A merge patch, by RFC 7386.
+fn merge(into: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *into = patch.clone();
+        return;
+    };
+    for (name, value) in fields {
+        match value {
+            Value::Null => drop(into.as_object_mut().and_then(|into| into.remove(name))),
+            value => merge(&mut into[name], value),
+        }
+    }
 }
 
 fn key(object: &Value) -> String {

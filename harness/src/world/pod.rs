@@ -130,8 +130,8 @@ impl Pod {
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let path = self.namespace();
         let enter = || {
-            // The thread ends in the namespace: there is nothing to return to.
-            std::mem::forget(namespace::enter_path(path)?);
+            // It holds the namespace that the thread came from, and is closed with the thread.
+            let _way_back = namespace::enter_path(path)?;
             Ok(work())
         };
         thread::scope(|scope| {
