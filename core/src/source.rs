@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{EndpointSlice, HostAddress, Node, ObjectName, Service, ServiceCidr};
@@ -35,6 +35,18 @@ pub trait ServiceSource: Send {
         updates: UpdateSender,
         shutdown: CancellationToken,
     ) -> Result<(), SourceError>;
+
+    /// Who knows, also while the source runs, whether it sees what it watches. Without one, as by
+    /// default, it always does.
+    fn freshness(&self) -> Option<Arc<dyn Freshness>> {
+        None
+    }
+}
+
+/// Whether a source sees what it watches.
+pub trait Freshness: Send + Sync {
+    /// What it does not see, in words, and since when. What was last seen of it is served on.
+    fn unseen(&self) -> Vec<(String, Instant)>;
 }
 
 /// A source failed for good; the cause says what to do about it.

@@ -8,7 +8,7 @@ use shunt_core::{
     source::SourceName,
 };
 
-use crate::{BackendPlugin, PluginError, Registry, Settings, UnknownPlugin};
+use crate::{BackendPlugin, NoticeBoard, PluginError, Registry, Settings, UnknownPlugin};
 
 /// The source that always runs beside the chosen ones: the host's own addresses.
 const HOST_SOURCE: &str = "host";
@@ -152,6 +152,25 @@ pub fn compose_sources(
     }
     let build = |name| Ok((SourceName::new(name), registry.source(name)?.build(settings)?));
     wanted.into_iter().map(build).collect()
+}
+
+/// Makes the place where notices go: that of the first of the sources called `names` which has
+/// one.
+///
+/// # Errors
+///
+/// As [`compose_sources`].
+pub fn compose_notice_board(
+    registry: &Registry,
+    names: &[String],
+    settings: &Settings,
+) -> Result<Option<Box<dyn NoticeBoard>>, ComposeError> {
+    for name in names {
+        if let Some(board) = registry.source(name)?.notice_board(settings)? {
+            return Ok(Some(board));
+        }
+    }
+    Ok(None)
 }
 
 /// No agent can be put together from what was asked for.

@@ -8,10 +8,14 @@ pub mod sources;
 
 mod backends;
 mod compose;
+mod notices;
 mod registry;
 mod settings;
 
-pub use compose::{ComposeError, Composition, Mode, NamedSources, compose, compose_sources};
+pub use compose::{
+    ComposeError, Composition, Mode, NamedSources, compose, compose_notice_board, compose_sources,
+};
+pub use notices::NoticeBoard;
 pub use registry::{BackendPlugin, PluginError, Registry, SourcePlugin, UnknownPlugin};
 pub use settings::{KubeSettings, LocalPods, PacketSettings, Settings};
 

@@ -2,7 +2,7 @@
 
 use shunt_core::{LbBackend, ServiceSource};
 
-use crate::{Settings, backends, sources};
+use crate::{NoticeBoard, Settings, backends, sources};
 
 /// A source that can be chosen by name.
 pub trait SourcePlugin: Sync {
@@ -18,6 +18,19 @@ pub trait SourcePlugin: Sync {
     ///
     /// Fails if the settings do not allow it to work, such as a path that does not exist.
     fn build(&self, settings: &Settings) -> Result<Box<dyn ServiceSource>, PluginError>;
+
+    /// Makes the place where operators look for notices about the objects of this source. By
+    /// default there is none, and the log has everything.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::build`].
+    fn notice_board(
+        &self,
+        _settings: &Settings,
+    ) -> Result<Option<Box<dyn NoticeBoard>>, PluginError> {
+        Ok(None)
+    }
 }
 
 /// A backend that can be chosen by name.

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use metrics::{Gauge, Unit, describe_gauge, gauge};
+use shunt_core::source::Freshness;
 use tokio::time::Instant;
 
 use super::object::plural;
@@ -48,6 +49,15 @@ impl Contact {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(ObjectKind, Instant)>> {
         // Nothing here panics in the middle of a change.
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Freshness for Contact {
+    fn unseen(&self) -> Vec<(String, Instant)> {
+        let mut failing = self.lock().clone();
+        failing.sort_by_key(|(kind, since)| (*since, plural(*kind)));
+        let words = |kind| format!("{} of the API server", plural(kind));
+        failing.into_iter().map(|(kind, since)| (words(kind), since)).collect()
     }
 }
 

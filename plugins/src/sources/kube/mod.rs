@@ -12,9 +12,12 @@
 //! - Nothing is said to be complete before Services and EndpointSlices have been listed, and the
 //!   Node and the ServiceCIDRs have been listed or refused.
 //! - An outage changes nothing; it is logged once, and shows in [`Contact`].
+//!
+//! [`KubeEvents`] goes the other way: what operators should know becomes events of the cluster.
 
 mod access;
 mod contact;
+mod events;
 mod listing;
 mod object;
 mod source;
@@ -25,10 +28,11 @@ mod tests;
 
 use shunt_core::ServiceSource;
 
-use crate::{PluginError, Settings, SourcePlugin};
+use crate::{NoticeBoard, PluginError, Settings, SourcePlugin};
 
 pub use access::{Access, AccessError};
 pub use contact::Contact;
+pub use events::KubeEvents;
 pub use source::KubeSource;
 
 /// Source `kube`.
@@ -47,5 +51,15 @@ impl SourcePlugin for KubePlugin {
         let failed = |error| PluginError::new(self.name(), error);
         let access = Access::new(settings.kube.clone()).map_err(failed)?;
         Ok(Box::new(KubeSource::new(access, &settings.node_name)))
+    }
+
+    fn notice_board(
+        &self,
+        settings: &Settings,
+    ) -> Result<Option<Box<dyn NoticeBoard>>, PluginError> {
+        let failed = |error| PluginError::new(self.name(), error);
+        // A limit of their own, so that events never delay a watch.
+        let access = Access::new(settings.kube.clone()).map_err(failed)?;
+        Ok(Some(Box::new(KubeEvents::new(access, &settings.node_name))))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use shunt_core::{
     ServiceSource, Update,
-    source::{Completeness, SourceError, UpdateSender},
+    source::{Completeness, Freshness, SourceError, UpdateSender},
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +86,10 @@ impl ServiceSource for KubeSource {
             () = synced => (),
         }
         Ok(())
+    }
+
+    fn freshness(&self) -> Option<Arc<dyn Freshness>> {
+        Some(self.contact())
     }
 }
 
