@@ -1,14 +1,17 @@
 //! The agent: what the command line asks for, wired together, until a signal.
 
-use std::{fs, path::Path};
+use std::{fs, net::SocketAddr, path::Path};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use shunt_backends::nftables::conntrack::sysctl::Sysctls;
 use shunt_core::{
     Engine,
     engine::{EngineOptions, Status},
+    notice::{Notice, Notices},
 };
-use shunt_plugins::{Composition, Registry, Settings, compose, compose_sources};
+use shunt_plugins::{
+    Composition, Registry, Settings, compose, compose_notice_board, compose_sources,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -18,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     args::{AgentArgs, Args, Place},
-    http,
+    http::{self, Health, Metrics, Server},
 };
 
 /// Runs the agent until SIGTERM or SIGINT. The kernel's state stays in place.
@@ -28,25 +31,89 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     let mut settings = agent_settings(args)?;
     let (packets, packet_warnings) = args.agent.packets.settings()?;
     settings.packets = packets;
+    // Before anything is measured.
+    let metrics = match args.agent.http.metrics() {
+        Some(address) => Some((address, Metrics::install()?)),
+        None => None,
+    };
     let sources = compose_sources(&registry, &args.agent.source, &settings)?;
+    let notices = notices(&registry, args, &settings, &shutdown)?;
     let composition = compose(&registry, &args.agent.mode, &settings).await?;
     tell(&composition, args, &packet_warnings);
     let options = engine_options(&args.agent, &settings);
-    let period = options.verify_period;
-    let mut engine = Engine::new(options, sources, composition.backends);
+    let (period, patience) = (options.verify_period, options.patience());
+    let freshness = sources.iter().filter_map(|(_, source)| source.freshness()).collect();
+    let engine = Engine::new(options, sources, composition.backends);
+    let mut engine = engine.with_notices(notices.clone());
     for (name, capabilities) in &composition.capabilities {
         engine = engine.with_capabilities(name, capabilities);
     }
     let status = engine.status();
-    tokio::spawn(http::serve(engine.health_checks(), engine.status(), period));
+    let health_checks = engine.health_checks();
+    tokio::spawn(http::serve(health_checks, engine.status(), period, notices.clone()));
     tokio::spawn(set_sysctls(args.agent.packets.sysctls(), engine.status()));
     info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "shunt starts");
+    notices.give(Notice::of_node("Starting", "StartKubeProxy", String::new()));
+    let stale_after = args.agent.http.stale_after;
+    let health = Health { status: engine.status(), patience, sources: freshness, stale_after };
+    let configuration = args.agent.configz(&settings.node_name);
     tokio::select! {
         ended = engine.run(shutdown) => ended?,
+        Err(error) = serve_health(&args.agent, health, &notices) => return Err(error),
+        Err(error) = serve_metrics(&args.agent, metrics, configuration, &notices) => return Err(error),
         reasons = nothing_started(status) => return Err(anyhow!("no backend starts: {reasons}")),
     }
     info!("shunt ends; what the kernel was told stays in place");
     Ok(())
+}
+
+/// Where notices are given; posted where a source has a place for them.
+fn notices(
+    registry: &Registry,
+    args: &Args,
+    settings: &Settings,
+    shutdown: &CancellationToken,
+) -> Result<Notices> {
+    let Some(board) = compose_notice_board(registry, &args.agent.source, settings)? else {
+        return Ok(Notices::default());
+    };
+    let (notices, given) = Notices::new();
+    tokio::spawn(board.run(given, shutdown.clone()));
+    Ok(notices)
+}
+
+/// Answers on the port for health checks, if there is to be one, until that fails for good.
+async fn serve_health(agent: &AgentArgs, health: Health, notices: &Notices) -> Result<()> {
+    let Some(address) = agent.http.healthz() else { return std::future::pending().await };
+    let server = Server {
+        name: "/healthz and /livez",
+        address,
+        flag: "--healthz-bind-address",
+        reason: "FailedToStartProxierHealthcheck",
+        hard_fail: agent.http.bind_address_hard_fail,
+    };
+    server.run(health.answers(), notices.clone()).await
+}
+
+/// Answers on the port for metrics, if there is to be one, until that fails for good.
+async fn serve_metrics(
+    agent: &AgentArgs,
+    metrics: Option<(SocketAddr, Metrics)>,
+    configuration: serde_json::Value,
+    notices: &Notices,
+) -> Result<()> {
+    let Some((address, metrics)) = metrics else { return std::future::pending().await };
+    if agent.http.profiling {
+        debug!("--profiling has no effect: there are no profiles of Go to serve");
+    }
+    let server = Server {
+        name: "/metrics",
+        address,
+        flag: "--metrics-bind-address",
+        reason: "FailedToStartMetricServer",
+        hard_fail: agent.http.bind_address_hard_fail,
+    };
+    server.run(http::answers(metrics, configuration), notices.clone()).await
 }
 
 /// Says what was chosen, and what of the command line that leaves without effect.

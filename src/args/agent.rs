@@ -7,6 +7,7 @@ use shunt_plugins::Mode;
 
 use super::{
     api::ApiArgs,
+    http::HttpArgs,
     packets::PacketArgs,
     value::{duration, node_port_addresses, table_size},
 };
@@ -50,6 +51,8 @@ pub(crate) struct AgentArgs {
     pub(crate) table_size: Vec<(String, u32)>,
     #[command(flatten)]
     pub(crate) packets: PacketArgs,
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
     #[command(flatten)]
     pub(crate) api: ApiArgs,
 }

@@ -6,22 +6,23 @@ use shunt_plugins::KubeSettings;
 
 /// The flags of the way to the API server.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "API server")]
 pub(crate) struct ApiArgs {
     /// A kubeconfig [default: the Pod's own service account].
     #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    pub(super) kubeconfig: Option<PathBuf>,
     /// The API server's URL, instead of the kubeconfig's.
     #[arg(long, value_name = "URL", hide_short_help = true)]
-    master: Option<String>,
+    pub(super) master: Option<String>,
     /// Requests a second, over time; 0: the default.
     #[arg(long, value_name = "N", default_value_t = KubeSettings::QPS, hide_short_help = true)]
-    kube_api_qps: f32,
+    pub(super) kube_api_qps: f32,
     /// Requests that may come at once; 0: the default.
     #[arg(long, value_name = "N", default_value_t = KubeSettings::BURST, hide_short_help = true)]
-    kube_api_burst: u32,
+    pub(super) kube_api_burst: u32,
     /// Accepted: objects are read as JSON.
     #[arg(long, value_name = "TYPE", hide = true)]
-    kube_api_content_type: Option<String>,
+    pub(super) kube_api_content_type: Option<String>,
 }
 
 impl ApiArgs {

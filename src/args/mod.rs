@@ -2,6 +2,8 @@
 
 mod agent;
 mod api;
+mod configz;
+mod http;
 mod packets;
 mod value;
 

@@ -1,35 +1,27 @@
 //! What a load balancer outside is told about a Service, byte for byte as kube-proxy does. Pure.
 
-use http_body_util::Full;
-use hyper::{Response, StatusCode, body::Bytes, header};
+use hyper::{
+    StatusCode,
+    header::{HeaderName, HeaderValue},
+};
 use serde::Serialize;
 use shunt_core::model::ObjectName;
 
+use super::page::{Page, json};
+
 /// The answer for a Service with that many endpoints on this node, whatever was asked.
-pub(super) fn answer(
-    service: &ObjectName,
-    local_endpoints: usize,
-    healthy: bool,
-) -> Response<Full<Bytes>> {
+pub(super) fn answer(service: &ObjectName, local_endpoints: usize, healthy: bool) -> Page {
     let text = Text {
         service: Name { namespace: &service.namespace, name: &service.name },
         local_endpoints,
         service_proxy_healthy: healthy,
     };
-    // Names and numbers always are JSON.
-    let body = serde_json::to_vec(&text).unwrap_or_default();
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = if local_endpoints > 0 && healthy {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-    headers.insert(
-        header::HeaderName::from_static("x-load-balancing-endpoint-weight"),
-        header::HeaderValue::from(local_endpoints),
+    let is_to_be_used = local_endpoints > 0 && healthy;
+    let code = if is_to_be_used { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = json(code, &text);
+    response.headers_mut().insert(
+        HeaderName::from_static("x-load-balancing-endpoint-weight"),
+        HeaderValue::from(local_endpoints),
     );
     response
 }

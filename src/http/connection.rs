@@ -1,9 +1,8 @@
-//! One connection to a health check.
+//! Connections to one server.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http_body_util::Full;
-use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
+use hyper::{Request, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -12,17 +11,21 @@ use tokio::{
 };
 use tracing::{debug, trace};
 
+use super::page::Page;
+
 /// How long a client may take for the head of its request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections to one server at a time. A load balancer has a handful.
 const MOST: usize = 64;
 
+/// What a server answers to a path that is asked for. Never waits for anything.
+pub(crate) trait Answer: Fn(&str) -> Page + Clone + Send + Sync + 'static {}
+
+impl<F: Fn(&str) -> Page + Clone + Send + Sync + 'static> Answer for F {}
+
 /// Answers every request on a listener until it is dropped, and its connections with it.
-pub(super) async fn serve(
-    listener: TcpListener,
-    answer: impl Fn() -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
-) {
+pub(super) async fn serve(listener: TcpListener, answer: impl Answer) {
     let room = Arc::new(Semaphore::new(MOST));
     let mut connections = JoinSet::new();
     loop {
@@ -43,16 +46,16 @@ pub(super) async fn serve(
             Err(error) => {
                 // Out of descriptors, or a client that is gone already: others may have better
                 // luck, and there is no hurry.
-                debug!("a connection to a health check was not accepted: {error}");
+                debug!("a connection was not accepted: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-async fn talk(stream: TcpStream, answer: impl Fn() -> Response<Full<Bytes>>) {
-    let service = service_fn(|_: Request<hyper::body::Incoming>| {
-        let answer = answer();
+async fn talk(stream: TcpStream, answer: impl Answer) {
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        let answer = answer(request.uri().path());
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
@@ -60,6 +63,6 @@ async fn talk(stream: TcpStream, answer: impl Fn() -> Response<Full<Bytes>>) {
         .header_read_timeout(PATIENCE)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
-        trace!("a connection to a health check ended: {error}");
+        trace!("a connection ended: {error}");
     }
 }

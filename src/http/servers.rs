@@ -10,6 +10,7 @@ use std::{
 use shunt_core::{
     engine::{Health, HealthChecks, HealthServers, Status},
     model::{Family, ObjectName},
+    notice::{Notice, Notices},
 };
 use tokio::{
     net::TcpListener,
@@ -19,7 +20,10 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{answer::answer, connection};
+use super::{
+    answer::answer,
+    connection::{self, Answer},
+};
 
 /// Where a Service is asked for.
 type Place = (SocketAddr, ObjectName);
@@ -32,9 +36,10 @@ pub(crate) async fn serve(
     checks: Arc<HealthChecks>,
     mut status: watch::Receiver<Status>,
     period: Duration,
+    notices: Notices,
 ) {
     let mut wanted = checks.servers();
-    let mut servers = Servers::new(checks, status.clone(), period * 2);
+    let mut servers = Servers::new(checks, status.clone(), period * 2, notices);
     loop {
         let places = places(&wanted.borrow_and_update());
         servers.follow(places).await;
@@ -79,11 +84,15 @@ fn places(wanted: &HealthServers) -> BTreeMap<Place, Family> {
     places
 }
 
+/// kube-proxy's word for a health check that cannot listen.
+const FAILED: &str = "FailedToStartServiceHealthcheck";
+
 /// The servers that run.
 struct Servers {
     checks: Arc<HealthChecks>,
     status: watch::Receiver<Status>,
     patience: Duration,
+    notices: Notices,
     tasks: JoinSet<()>,
     running: BTreeMap<Place, AbortHandle>,
     /// Where the kernel said no, and what.
@@ -91,9 +100,14 @@ struct Servers {
 }
 
 impl Servers {
-    fn new(checks: Arc<HealthChecks>, status: watch::Receiver<Status>, patience: Duration) -> Self {
+    fn new(
+        checks: Arc<HealthChecks>,
+        status: watch::Receiver<Status>,
+        patience: Duration,
+        notices: Notices,
+    ) -> Self {
         let (running, refused) = (BTreeMap::new(), BTreeMap::new());
-        Self { checks, status, patience, tasks: JoinSet::new(), running, refused }
+        Self { checks, status, patience, notices, tasks: JoinSet::new(), running, refused }
     }
 
     /// Ends the servers that are not wanted any more and starts those that are missing.
@@ -135,25 +149,23 @@ impl Servers {
                     debug!("the health check of Service {service} still cannot listen at {at}");
                     return;
                 }
-                warn!(
-                    "FailedToStartServiceHealthcheck: the health check of Service {service} \
-                     cannot listen at {at}, and is tried again: {error}"
+                let said = format!(
+                    "The health check of Service {service} cannot listen at {at}, and is tried \
+                     again: {error}"
                 );
+                warn!("{FAILED}: {said}");
+                let notice = Notice::warn_of_service(service.clone(), FAILED, "Listen", said);
+                self.notices.give(notice);
                 self.refused.insert(place, error);
             }
         }
     }
 
     /// What is answered for a Service, looked up anew for each request.
-    fn answers(
-        &self,
-        service: ObjectName,
-        family: Family,
-    ) -> impl Fn() -> hyper::Response<http_body_util::Full<hyper::body::Bytes>> + Clone + use<>
-    {
+    fn answers(&self, service: ObjectName, family: Family) -> impl Answer + use<> {
         let (checks, status) = (Arc::clone(&self.checks), self.status.clone());
         let patience = self.patience;
-        move || {
+        move |_: &str| {
             let count = checks.local_endpoints(&service, family).unwrap_or(0);
             let health = status.borrow().health(family, Instant::now(), patience);
             answer(&service, count, health != Health::Unhealthy)

@@ -14,6 +14,7 @@ use shunt_core::{
         Conditions, EndpointSlice, Family, Node, NodeAddress, NodeAddressKind, ObjectName,
         PortSpec, Protocol, Service, ServiceType, SliceEndpoint, SlicePort, TrafficPolicy,
     },
+    notice::Notices,
     source::{Object, ObjectId},
 };
 use shunt_harness::mock::{self, MockHandle, Recorder};
@@ -25,6 +26,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::{Health, Server};
+
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// An engine over a recording backend, and its servers.
@@ -32,6 +35,8 @@ struct World {
     script: MockHandle,
     backend: Recorder,
     status: watch::Receiver<Status>,
+    /// Where an operator asks.
+    health: SocketAddr,
     shutdown: CancellationToken,
 }
 
@@ -42,7 +47,7 @@ impl Drop for World {
 }
 
 impl World {
-    fn start() -> Self {
+    async fn start() -> Self {
         let (source, script) = mock::source();
         let (backend, recorder) = mock::backend();
         let mut options = EngineOptions::new("node-a");
@@ -51,9 +56,29 @@ impl World {
         let backends = vec![("nftables".to_owned(), Box::new(backend) as _)];
         let engine = Engine::new(options, vec![mock::named("mock", source)], backends);
         let (status, shutdown) = (engine.status(), CancellationToken::new());
-        tokio::spawn(super::serve(engine.health_checks(), status.clone(), period));
+        tokio::spawn(super::serve(
+            engine.health_checks(),
+            status.clone(),
+            period,
+            Notices::default(),
+        ));
+        let health = on_loopback(free_port().await);
+        let server = Server {
+            name: "/healthz",
+            address: health,
+            flag: "--healthz-bind-address",
+            reason: "FailedToStartProxierHealthcheck",
+            hard_fail: true,
+        };
+        let answers = Health {
+            status: status.clone(),
+            patience: period * 2,
+            sources: Vec::new(),
+            stale_after: period,
+        };
+        tokio::spawn(server.run(answers.answers(), Notices::default()));
         tokio::spawn(engine.run(shutdown.clone()));
-        let world = Self { script, backend: recorder, status, shutdown };
+        let world = Self { script, backend: recorder, status, health, shutdown };
         world.node(&[Ipv4Addr::LOCALHOST]);
         world
     }
@@ -117,9 +142,18 @@ impl World {
 
     /// Asks until the answer is as wished.
     async fn until(&self, at: SocketAddr, wished: impl Fn(&str) -> bool) -> String {
+        self.until_asked(at, "GET /healthz", wished).await
+    }
+
+    async fn until_asked(
+        &self,
+        at: SocketAddr,
+        request: &str,
+        wished: impl Fn(&str) -> bool,
+    ) -> String {
         let asking = async {
             loop {
-                match ask(at, "GET /healthz").await {
+                match ask(at, request).await {
                     Ok(answer) if wished(&answer) => return answer,
                     _ => tokio::task::yield_now().await,
                 }
@@ -173,7 +207,7 @@ fn parts(answer: &str) -> (String, BTreeSet<String>, String) {
 
 #[tokio::test]
 async fn answers_are_those_of_kube_proxy_byte_for_byte() {
-    let world = World::start();
+    let world = World::start().await;
     let at = on_loopback(free_port().await);
     world.service("web", at.port());
     world.endpoints(
@@ -203,7 +237,7 @@ async fn answers_are_those_of_kube_proxy_byte_for_byte() {
 
 #[tokio::test]
 async fn counts_and_services_are_followed() {
-    let world = World::start();
+    let world = World::start().await;
     let (at, elsewhere) = (on_loopback(free_port().await), on_loopback(free_port().await));
     world.service("web", at.port());
     world.script.synced();
@@ -227,7 +261,7 @@ async fn counts_and_services_are_followed() {
 
 #[tokio::test]
 async fn node_addresses_are_followed() {
-    let world = World::start();
+    let world = World::start().await;
     let port = free_port().await;
     let second = Ipv4Addr::new(127, 0, 0, 2);
     world.service("web", port);
@@ -240,7 +274,7 @@ async fn node_addresses_are_followed() {
 
 #[tokio::test]
 async fn who_cannot_listen_harms_nobody_and_is_tried_again_at_the_next_sync() {
-    let world = World::start();
+    let world = World::start().await;
     let blocker = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (blocked, free) = (blocker.local_addr().unwrap(), on_loopback(free_port().await));
     world.service("blocked", blocked.port());
@@ -258,7 +292,7 @@ async fn who_cannot_listen_harms_nobody_and_is_tried_again_at_the_next_sync() {
 
 #[tokio::test]
 async fn an_agent_whose_backend_is_lost_says_so() {
-    let mut world = World::start();
+    let mut world = World::start().await;
     let at = on_loopback(free_port().await);
     world.service("web", at.port());
     world.endpoints("web", &["10.0.0.1 here"]);
@@ -273,4 +307,38 @@ async fn an_agent_whose_backend_is_lost_says_so() {
     world.backend.find(&[]);
     world.backend.ring();
     world.until(at, |answer| answer.contains("200 OK")).await;
+}
+
+#[tokio::test]
+async fn an_apply_that_is_stuck_makes_the_node_unhealthy_until_it_ends() {
+    let mut world = World::start().await;
+    let at = world.health;
+    world.service("web", free_port().await);
+    world.script.synced();
+    let status = world.status.wait_for(|status| status.backends["nftables"].applied > 0);
+    drop(status.await.unwrap());
+    for request in ["GET /healthz", "GET /livez"] {
+        let answer = world.until_asked(at, request, |answer| answer.contains("200 OK")).await;
+        let (_, _, body) = parts(&answer);
+        assert!(body.contains("\"IPv4\":{\"lastUpdated\":\"20"), "{body}");
+    }
+    // Longer than anything here; the next change waits behind it.
+    world.backend.delay(DEADLINE * 3);
+    world.endpoints("web", &["10.0.0.1 here"]);
+    for request in ["GET /healthz", "GET /livez"] {
+        let answer = world.until_asked(at, request, |answer| answer.contains("503 ")).await;
+        let (_, _, body) = parts(&answer);
+        assert!(body.contains("\"healthy\":false"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_starts_is_healthy() {
+    let world = World::start().await;
+    for request in ["GET /healthz", "GET /livez"] {
+        let answer = world.until_asked(world.health, request, |_| true).await;
+        let (status, _, body) = parts(&answer);
+        assert_eq!(status, "HTTP/1.1 200 OK", "{body}");
+        assert_eq!(body.contains("\"nodeEligible\":true"), request == "GET /healthz", "{body}");
+    }
 }

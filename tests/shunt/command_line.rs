@@ -45,6 +45,12 @@ fn help_is_one_screen_and_names_everything() {
         "-v",
         "--logging-format",
         "--table-size",
+        "--healthz-bind-address",
+        "--healthz-port",
+        "--metrics-bind-address",
+        "--metrics-port",
+        "--bind-address-hard-fail",
+        "--stale-after",
         "--version",
     ] {
         assert!(help.contains(word), "{word} is not in\n{help}");
@@ -88,5 +94,6 @@ fn a_wrong_value_names_flag_and_what_is_allowed() {
     check(&["--nodeport-addresses", "here"], &["--nodeport-addresses", "primary"]);
     check(&["--table-size", "endpoints"], &["--table-size", "TABLE=N"]);
     check(&["--cluster-cidr", "10.0.0.0"], &["--cluster-cidr"]);
+    check(&["--healthz-bind-address", "localhost"], &["--healthz-bind-address", "[::]:10256"]);
     check(&["get", "pods"], &["pods"]);
 }

@@ -6,6 +6,7 @@ mod agent;
 mod command_line;
 #[cfg(feature = "demo")]
 mod demo;
+mod http;
 mod packets;
 mod running;
 mod state;

@@ -201,11 +201,11 @@ fn links_that_are_lost_leave_everything_to_the_packet_path_and_come_back() {
     // What the packet path serves is masqueraded here, so that it can be told from the other.
     assert_eq!(source(client, to).ip(), client.address4());
     nix::mount::umount2(&world.bpffs(), nix::mount::MntFlags::MNT_DETACH).unwrap();
-    agent.says("IPv4 is degraded: connect in trouble, the rest serves");
+    agent.says("IPv4 and IPv6 are degraded: connect in trouble, the rest serves");
     for _ in 0..200 {
         assert_eq!(client.visit(Socket::tcp4(), to).unwrap().said.server, "echo-2");
     }
-    agent.says("IPv4 is healthy again");
+    agent.says("IPv4 and IPv6 are healthy again");
     assert_eq!(source(client, to).ip(), client.address4());
     assert!(agent.end(Signal::SIGTERM).success());
 }

@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, File},
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -122,6 +123,50 @@ pub(crate) fn reaches_from(client: &Pod, to: SocketAddr, pods: &[&str]) {
     .unwrap();
 }
 
+/// Asks over HTTP on a world's node; returns the status and the body, or why there is no answer.
+pub(crate) fn ask(world: &World, at: &str, path: &str) -> std::io::Result<(u16, String)> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    let asking = || {
+        let mut stream = TcpStream::connect(at)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer)
+    };
+    let answer = world.host().run(asking).unwrap()?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Ok((code, body.to_owned()))
+}
+
+/// Asks until the answer is as wished, and returns it.
+pub(crate) fn ask_until(
+    world: &World,
+    at: &str,
+    path: &str,
+    wished: impl Fn(u16, &str) -> bool,
+) -> String {
+    let mut last = String::new();
+    let found = until(&format!("{at}{path} to answer as wished"), PATIENCE, || {
+        match ask(world, at, path) {
+            Ok((code, body)) if wished(code, &body) => return Some(body),
+            Ok((code, body)) => last = format!("{code} {body}"),
+            Err(error) => last = error.to_string(),
+        }
+        None
+    });
+    found.unwrap_or_else(|error| panic!("{error}: {last}{}", logs(world)))
+}
+
+/// What the agents of a world have said.
+pub(crate) fn logs(world: &World) -> String {
+    let read = |name| fs::read_to_string(world.folder().join(name));
+    LOGS.into_iter().filter_map(|name| Some(format!("\n{name}:\n{}", read(name).ok()?))).collect()
+}
+
+/// Where agents of a world write what they say: the first, and a second beside it.
+const LOGS: [&str; 2] = ["agent.log", "second.log"];
+
 /// The flags that name a world's place.
 pub(crate) fn place(world: &World) -> [String; 4] {
     let path = |path: &Path| path.to_str().unwrap().to_owned();
@@ -155,12 +200,17 @@ impl Agent {
 
     /// Starts one by this command, with these flags beside those of the world.
     pub(crate) fn with(world: &World, mut command: Command, flags: &[&str]) -> Self {
-        let log = world.folder().join("agent.log");
+        command.args(["--source", "static", "--manifests"]).arg(manifests(world));
+        Self::launch(world, command, flags)
+    }
+
+    /// Starts one that says itself where its objects come from.
+    pub(crate) fn launch(world: &World, mut command: Command, flags: &[&str]) -> Self {
+        let logs = LOGS.map(|name| world.folder().join(name));
+        let log = logs.iter().find(|log| !log.exists()).unwrap_or(&logs[0]).clone();
         command
-            .args(["--source", "static", "--node-name", World::OWN_NODE])
+            .args(["--node-name", World::OWN_NODE])
             .args(flags)
-            .arg("--manifests")
-            .arg(manifests(world))
             .args(place(world))
             .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap());

@@ -15,8 +15,15 @@ use tokio::{
 };
 
 use super::{
-    cleanup, conntrack::Reconciler, grace, inspect, lock::Lock, netlink::Netlink,
-    options::NftablesOptions, probe, running::Running, watch::Watch,
+    cleanup,
+    conntrack::Reconciler,
+    grace, inspect,
+    lock::Lock,
+    netlink::Netlink,
+    options::NftablesOptions,
+    probe,
+    running::{Running, cleanup_failed},
+    watch::Watch,
 };
 
 /// The packet path: load balancing by nftables.
@@ -139,6 +146,7 @@ impl Started {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
                         tracing::error!(%error, "no grace period: leftovers stay in the tables");
+                        awaits.iter().for_each(|(family, _)| cleanup_failed(*family));
                         return;
                     }
                     Err(_) => return,

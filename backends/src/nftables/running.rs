@@ -119,6 +119,7 @@ impl Running {
                 Err(failure) => {
                     let error = failure.error;
                     tracing::warn!(%error, "leftovers stay until the table is read again");
+                    cleanup_failed(*family);
                     served.is_known = false;
                 }
             }
@@ -246,6 +247,12 @@ impl Served {
             .push(format!("Table {name} was changed by others: {}.", faults.join(", ")));
         Ok(())
     }
+}
+
+/// Leftovers could not be deleted.
+pub(super) fn cleanup_failed(family: Family) {
+    let name = "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total";
+    metrics::counter!(name, "ip_family" => family.to_string()).increment(1);
 }
 
 fn gauges(family: Family, table: &'static str, used: f64, size: u32) {
