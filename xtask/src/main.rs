@@ -3,6 +3,7 @@
 mod bench;
 mod ebpf;
 mod kernels;
+mod kubernetes;
 mod lint;
 mod process;
 mod record;
@@ -25,7 +26,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Step {
-    /// Install what compiles the eBPF programs and what checks licences; skips what is there.
+    /// Install what compiles the eBPF programs and what checks licences, and build the API server
+    /// that tests run against; skips what is there.
     Setup,
     /// Compile the eBPF programs into ebpf/object/.
     Ebpf {
@@ -63,7 +65,7 @@ enum Step {
 
 fn main() -> ExitCode {
     let result = match Args::parse().step {
-        Step::Setup => setup::install(),
+        Step::Setup => setup::install().and_then(|()| kubernetes::build()),
         Step::Ebpf { check: false } => ebpf::update(),
         Step::Ebpf { check: true } => ebpf::check(),
         Step::Lint => lint::run(),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Metadata, TargetKind};
 
 use crate::{
-    ebpf, kernels, lint,
+    ebpf, kernels, kubernetes, lint,
     process::{cargo, command, require_all, run as run_command, say},
     setup, tools, workspace,
 };
@@ -16,6 +16,7 @@ pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
     let mut skipped = set_up()?;
     let _fresh = if skipped.is_empty() { Some(ebpf::fresh()?) } else { None };
+    skipped.extend(kubernetes::set_up()?);
     lint::run()?;
     let metadata = workspace::metadata()?;
     features(&metadata)?;
