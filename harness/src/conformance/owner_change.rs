@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use shunt_core::backend::Feature;
+use shunt_core::{backend::Feature, model::Protocol};
 
 use super::{
     Dialect, Service, Stage,
@@ -37,7 +37,18 @@ fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
         frontends.push(node_port);
     }
     let name = |who: &str| Service::new(&format!("{who}-{number}"), protocol, family);
-    let owner = |who, set| name(who).cluster_ip(address).node_port(node_port.port()).endpoints(set);
+    let owner = |who, set: &[SocketAddr]| {
+        let service = name(who).cluster_ip(address).node_port(node_port.port());
+        // A flow to an endpoint that does not serve any more is forgotten, whatever is on its way:
+        // those of UDP serve on, as in a cluster, while new flows go elsewhere.
+        match protocol {
+            Protocol::Udp => {
+                let leaving: Vec<_> = all.iter().copied().filter(|e| !set.contains(e)).collect();
+                service.endpoints(&all).leaving(&leaving)
+            }
+            _ => service.endpoints(set),
+        }
+    };
     let owners = [("one", &all[..2]), ("two", &all[2..])];
     stage.serve([owner("one", &all[..2])])?.nothing()?;
 

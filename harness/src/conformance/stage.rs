@@ -12,7 +12,10 @@ use shunt_core::{
 use tokio::runtime::Runtime;
 
 use super::{Dialect, Left, MakeBackend, Service, Site};
-use crate::world::{Pod, World, pod_cidr};
+use crate::{
+    wait::patience,
+    world::{Pod, World, pod_cidr},
+};
 
 /// How long a backend may take to notice what somebody else did.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -315,7 +318,7 @@ impl<'w> Stage<'w> {
     ///
     /// Fails where it does not ring.
     pub fn expect_bell(&self) -> Result<()> {
-        let rung = async { tokio::time::timeout(PATIENCE, self.bell.rung()).await };
+        let rung = async { tokio::time::timeout(patience(PATIENCE), self.bell.rung()).await };
         self.runtime.block_on(rung).context("the bell did not ring")
     }
 

@@ -15,6 +15,7 @@ use std::{
     fs::File,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -23,8 +24,12 @@ use nlink::{
     Connection, Ipv4Address, Ipv4Route, Ipv6Address, Ipv6Route, Route, blocking,
     netlink::{
         link::{BridgeLink, VethLink},
+        messages::LinkMessage,
         namespace::{self, NetnsRef},
-        types::route::{RouteScope, RouteType},
+        types::{
+            link::OperState,
+            route::{RouteScope, RouteType},
+        },
     },
 };
 use shunt_core::model::Family;
@@ -34,12 +39,16 @@ use super::{
     addresses::pod_cidr,
     builder::{Role, Site},
 };
+use crate::until;
 
 /// The bridge on a node, to which its pods are plugged.
 pub const BRIDGE: &str = "pods";
 
 /// The number of the table `local`, in which addresses are looked up that are to be bound.
 const LOCAL_TABLE: u32 = 255;
+
+/// How long the kernel may take to notice that a link is up.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Duplicate address detection would take a second. Hosts on a link to themselves believe no
 /// redirect, and no message of refusal is left out because there were many.
@@ -92,7 +101,32 @@ pub(super) fn wire(sites: &[Site]) -> Result<()> {
             .run(move |route| Box::pin(wire_end(route, addresses, gateway, role)))
             .with_context(|| format!("cannot wire {}", site.name))?;
     }
-    Ok(())
+    sites.iter().try_for_each(wait_for_links)
+}
+
+/// Waits until the kernel has taken notice that every link of a site is up, which it does some time
+/// later, and on a slow machine seconds: until then nobody there answers for an IPv6 address.
+fn wait_for_links(site: &Site) -> Result<()> {
+    let connection = connection(site)?;
+    until(&format!("the links of {} to be up", site.name), PATIENCE, || {
+        match connection.run(|route| Box::pin(route.get_links())) {
+            Ok(links) if !are_ready(&links) => None,
+            links => Some(links.map(drop)),
+        }
+    })?
+    .with_context(|| format!("cannot list the links of {}", site.name))
+}
+
+/// A bridge without any port stays down.
+fn are_ready(links: &[LinkMessage]) -> bool {
+    let is_empty_bridge = |bridge: &LinkMessage| {
+        bridge.name() == Some(BRIDGE)
+            && links.iter().all(|port| port.master() != Some(bridge.ifindex()))
+    };
+    links
+        .iter()
+        .filter(|link| link.is_up() && !is_empty_bridge(link))
+        .all(|link| matches!(link.operstate(), Some(OperState::Up | OperState::Unknown)))
 }
 
 fn set_up(site: &Site) -> nlink::Result<()> {
