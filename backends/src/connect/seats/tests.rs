@@ -272,6 +272,34 @@ async fn a_socket_whose_seat_is_taken_has_storage() {
     scene.end().await;
 }
 
+/// What a version left that had neither seats nor a program at `sock_release`.
+#[tokio::test]
+async fn sockets_from_before_there_were_seats_keep_their_names() {
+    if !shunt_harness::tier::may_run_privileged() {
+        return;
+    }
+    let mut scene = Scene::new().await;
+    scene.fill(true);
+    let old = scene.connected(0);
+    scene.backend = scene.place.backend();
+    fs::remove_file(scene.place.pins().sockets().join("SEATS")).unwrap();
+    let link = scene.place.pins().links().join("sock_release");
+    sys::link_detach(sys::object_get(&link).unwrap().as_fd()).unwrap();
+    fs::remove_file(link).unwrap();
+
+    scene.restart().await;
+    assert_eq!(verified(&mut scene.backend).await, (vec![], vec![]));
+    scene.expect(&old, scene.services[0]);
+    assert_eq!(scene.taken(), []);
+    let new = scene.connected(1);
+    assert_eq!(scene.taken().len(), 1);
+    scene.connect(&old, 1);
+    assert_eq!(scene.taken().len(), 2, "the old one sits down when it connects again");
+    drop((old, new));
+    assert_eq!(scene.taken(), []);
+    scene.end().await;
+}
+
 /// The number of seats is that of those that are there: living sockets sit there.
 #[tokio::test]
 async fn seats_keep_their_number_over_a_change_of_sizes() {
