@@ -42,7 +42,7 @@ impl Server {
         loop {
             let error = match listen(address) {
                 Ok(listener) => {
-                    info!("{name} are served at {address}");
+                    info!("serving {name} at {address}");
                     refused = None;
                     connection::serve(listener, answer.clone()).await;
                     continue;
