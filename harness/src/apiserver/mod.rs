@@ -21,12 +21,18 @@ mod client;
 
 mod real;
 
+mod relay;
+
+mod kube_proxy;
+
 pub mod objects;
 
 pub use authority::{Authority, Identity, Validity};
 pub use client::Client;
 pub use fault::Fault;
 pub use faulty::FaultyServer;
+pub use kube_proxy::kube_proxy;
 pub use kubeconfig::{Credential, Kubeconfig};
 pub use programs::Programs;
 pub use real::{ApiServer, Place};
+pub use relay::relay;

@@ -84,6 +84,10 @@ impl<'a> ApiServer<'a> {
             Self { programs, place, address, authority, process: None, client, folder };
         server.write_files()?;
         server.resurrect()?;
+        // It makes a Service for itself, some time after it says that it is ready.
+        until("the Service kubernetes", LIMIT, || {
+            server.client.read("/api/v1/namespaces/default/services/kubernetes").ok()
+        })?;
         Ok(server)
     }
 

@@ -1,0 +1,227 @@
+//! What is measured, and how.
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Serialize;
+use shunt_harness::{apiserver::Programs, probe::ProbeProgram, until};
+
+use crate::{
+    KINDS,
+    arguments::Arguments,
+    cluster::Cluster,
+    proxy::{Kind, Proxy, Site},
+    say,
+};
+
+/// Nothing takes this long: the slowest first fill that was seen took 35 s on a quiet machine.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Services that are looked at to see whether all are there.
+const SAMPLE: usize = 100;
+
+/// The pause between two looks at whether a change is there: no figure is finer.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// From how many changes processor time is taken, at least and at most.
+const LEAST_CHANGES: usize = 3;
+const MOST_CHANGES: usize = 1_000;
+
+/// How often the start is timed.
+const STARTS: usize = 3;
+
+/// Everything that was measured.
+#[derive(Default, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) sizes: Vec<Size>,
+}
+
+impl Figures {
+    pub(crate) fn add(&mut self, size: Size) {
+        self.sizes.push(size);
+    }
+}
+
+/// With so many Services.
+#[derive(Serialize)]
+pub(crate) struct Size {
+    pub(crate) services: usize,
+    pub(crate) proxies: Vec<Measured>,
+}
+
+/// What one proxy took.
+#[derive(Serialize)]
+pub(crate) struct Measured {
+    pub(crate) name: &'static str,
+    /// From the start of the process to everything served, in milliseconds.
+    pub(crate) starts: Vec<f64>,
+    /// From writing an EndpointSlice to a connect that reaches the new endpoint, in milliseconds.
+    pub(crate) changes: Vec<f64>,
+    /// Processor time for a thousand changes, in seconds.
+    pub(crate) cpu: f64,
+    /// From how many changes that was taken.
+    pub(crate) cpu_changes: usize,
+    /// After everything, in bytes.
+    pub(crate) rss: u64,
+    /// At the most, in bytes.
+    pub(crate) peak: u64,
+}
+
+/// A proxy at work, asleep unless it is its turn.
+struct Contestant {
+    kind: Kind,
+    site: Site,
+    proxy: Proxy,
+    measured: Measured,
+}
+
+/// Measures every proxy with the Services that the cluster now has.
+pub(crate) fn all(
+    cluster: &Cluster<'_>,
+    programs: &Programs,
+    program: &ProbeProgram,
+    arguments: &Arguments,
+) -> Result<Size> {
+    let mut contestants = Vec::with_capacity(KINDS.len());
+    for kind in KINDS {
+        contestants.push(started(kind, cluster, programs, program)?);
+    }
+    for _ in 0..arguments.runs {
+        for contestant in &mut contestants {
+            contestant.awake(cluster, |contestant| {
+                let took = contestant.change(cluster, 0)?;
+                contestant.measured.changes.push(milliseconds(took));
+                Ok(())
+            })?;
+        }
+    }
+    for contestant in &mut contestants {
+        contestant.awake(cluster, |contestant| contestant.spend(cluster, arguments.budget))?;
+        [contestant.measured.rss, contestant.measured.peak] = contestant.proxy.memory()?;
+        say(&format!("  {} done", contestant.kind.name()));
+    }
+    let proxies = contestants.into_iter().map(|contestant| contestant.measured).collect();
+    Ok(Size { services: cluster.addresses.len(), proxies })
+}
+
+/// Starts a proxy several times in a world of its own, the last of them to stay.
+fn started(
+    kind: Kind,
+    cluster: &Cluster<'_>,
+    programs: &Programs,
+    program: &ProbeProgram,
+) -> Result<Contestant> {
+    let mut starts = Vec::with_capacity(STARTS);
+    loop {
+        // What a proxy left would not be a cold start.
+        let site = Site::new(program, cluster.server)?;
+        let started = Instant::now();
+        let proxy = site.start(kind, programs, cluster.server)?;
+        let served = until_all(&site, &cluster.some(SAMPLE));
+        served.with_context(|| format!("{}: {}", kind.name(), proxy.last_words()))?;
+        starts.push(milliseconds(started.elapsed()));
+        if starts.len() < STARTS {
+            continue;
+        }
+        ensure!(site.serves(&cluster.addresses)?, "{} does not serve all", kind.name());
+        proxy.sleep()?;
+        say(&format!("  {} started in {:.0?} ms", kind.name(), starts));
+        let measured = Measured {
+            name: kind.name(),
+            starts,
+            changes: Vec::new(),
+            cpu: 0.0,
+            cpu_changes: 0,
+            rss: 0,
+            peak: 0,
+        };
+        return Ok(Contestant { kind, site, proxy, measured });
+    }
+}
+
+fn until_all(site: &Site, services: &[SocketAddr]) -> Result<()> {
+    until("all Services to be served", LIMIT, || match site.serves(services) {
+        Ok(true) => Some(Ok(())),
+        Ok(false) => None,
+        Err(error) => Some(Err(error)),
+    })?
+}
+
+impl Contestant {
+    /// Wakes the proxy, lets it make up for what it slept through, and does something with it.
+    fn awake(
+        &mut self,
+        cluster: &Cluster<'_>,
+        work: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        self.proxy.wake()?;
+        let done = self.at_rest(cluster).and_then(|()| work(self));
+        self.proxy.sleep()?;
+        done.with_context(|| format!("{}: {}", self.kind.name(), self.proxy.last_words()))
+    }
+
+    /// Waits until the proxy has seen the last change and does nothing any more.
+    fn at_rest(&self, cluster: &Cluster<'_>) -> Result<()> {
+        if let Some(&first) = cluster.addresses.first() {
+            self.until_at(first, cluster.set(0))?;
+        }
+        let (mut before, mut since) = (self.proxy.cpu()?, Instant::now());
+        until("a proxy to be at rest", LIMIT, || {
+            match self.proxy.cpu() {
+                Ok(now) if now == before => {}
+                Ok(now) => (before, since) = (now, Instant::now()),
+                Err(error) => return Some(Err(error)),
+            }
+            (since.elapsed() > Duration::from_millis(300)).then_some(Ok(()))
+        })?
+    }
+
+    /// Changes a Service; how long it took until a connect reached one of its new endpoints.
+    fn change(&self, cluster: &Cluster<'_>, number: usize) -> Result<Duration> {
+        let Some(&to) = cluster.addresses.get(number) else { bail!("no Service {number}") };
+        let set = 1 - cluster.set(number);
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let writing = scope.spawn(|| cluster.change(number));
+            let reached = self.until_at(to, set);
+            let took = start.elapsed();
+            writing.join().unwrap_or_else(|_| bail!("writing panicked"))?;
+            reached.map(|()| took)
+        })
+    }
+
+    /// Connects until an answer comes from this set of pods.
+    fn until_at(&self, to: SocketAddr, set: usize) -> Result<()> {
+        let start = Instant::now();
+        while self.site.set(to)? != Some(set) {
+            ensure!(start.elapsed() < LIMIT, "a change is not seen");
+            // Whoever looks all the time takes the processor from those who are looked at.
+            thread::park_timeout(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Makes changes, each seen before the next, for as long as may be spent, and takes the
+    /// processor time.
+    fn spend(&mut self, cluster: &Cluster<'_>, budget: Duration) -> Result<()> {
+        let (start, before) = (Instant::now(), self.proxy.cpu()?);
+        let mut changes = 0;
+        while changes < LEAST_CHANGES || changes < MOST_CHANGES && start.elapsed() < budget {
+            self.change(cluster, changes % cluster.addresses.len().max(1))?;
+            changes += 1;
+        }
+        self.at_rest(cluster)?;
+        let spent = self.proxy.cpu()?.saturating_sub(before);
+        self.measured.cpu = spent.as_secs_f64() * 1_000.0 / changes as f64;
+        self.measured.cpu_changes = changes;
+        Ok(())
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
