@@ -12,7 +12,7 @@ use crate::{
 const PACKAGES: [&str; 2] = ["iptables", "nftables"];
 
 /// Runs the benchmarks of the harness, optimised, beside an optimised agent. The first argument
-/// may name one that is not of connect-time balancing.
+/// may name one that is not of the dataplanes alone.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let bench = match args.first().map(String::as_str) {
         Some("cluster") => {
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             kubernetes::build()?;
             "cluster"
         }
-        _ => "connect_time",
+        _ => "dataplanes",
     };
     run_command(cargo().args(["build", "--locked", "--release", "--package", "shunt"]))?;
     let agent = workspace::metadata()?.target_directory.join("release/shunt");

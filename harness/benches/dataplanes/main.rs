@@ -1,14 +1,16 @@
-//! What connect-time balancing costs: `cargo xtask bench`.
+//! What connect-time balancing and the packet path cost: `cargo xtask bench`.
 //!
 //! Everything is measured in a world of its own, on the machine as it is: figures are for reading,
 //! never for a test. What is compared runs turn about, so that both sides see the same machine.
 //!
-//! Words on the command line choose figures: `connects`, `change`, `fill`, `memory`. None is all.
+//! Words on the command line choose figures: `connects`, `change`, `fill`, `memory`,
+//! `packets`. None is all.
 
 mod change;
 mod connects;
 mod fill;
 mod memory;
+mod packets;
 mod rig;
 mod table;
 
@@ -41,6 +43,9 @@ fn main() -> Result<()> {
     }
     if is_chosen("memory") {
         in_a_world(&program, |world| memory::measure(world, &mut table))?;
+    }
+    if is_chosen("packets") {
+        in_a_world(&program, |world| packets::measure(world, &mut table))?;
     }
     table.print()
 }
