@@ -7,7 +7,7 @@ use nlink::{
         Nftables,
         nftables::{
             BaseChain, Chain, Family as NftFamily, FilterHook, NFT_MSG_DELSETELEM, Priority,
-            RawMessage, Rule, Set,
+            RawMessage, Rule, Set, SetFlags,
         },
     },
 };
@@ -74,12 +74,14 @@ impl Stage<'_> {
         Ok(chains)
     }
 
-    /// The sets and maps of the table of a family.
+    /// The sets and maps of the table of a family, but for those that packets write: what is lost
+    /// of these nobody can put back.
     pub(super) fn sets(&self, family: Family) -> Result<Vec<String>> {
         let sets = self.block_on(async {
             Ok::<_, anyhow::Error>(connection()?.list_sets_in(TABLE, nft(family)).await?)
         })?;
-        Ok(sets.into_iter().map(|set| set.name).collect())
+        let ours = sets.into_iter().filter(|set| !set.flags.contains(SetFlags::EVAL));
+        Ok(ours.map(|set| set.name).collect())
     }
 
     /// Does it, and says whether there was anything to do.

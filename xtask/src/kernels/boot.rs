@@ -178,11 +178,14 @@ impl RunFolder {
     fn make() -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = build::folder()?.join(format!("run-{}-{number}", std::process::id()));
-        if path.exists() {
-            fs::remove_dir_all(&path)
-                .with_context(|| format!("cannot remove {}", path.display()))?;
+        let folder = build::folder()?;
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            // What one left that was killed. That it cannot be removed harms nobody.
+            if starter(&entry.file_name().to_string_lossy()).is_some_and(is_gone) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
         }
+        let path = folder.join(format!("run-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path })
     }
@@ -211,6 +214,15 @@ impl Drop for RunFolder {
     }
 }
 
+/// The process that made a folder of this name.
+fn starter(name: &str) -> Option<u32> {
+    name.strip_prefix("run-")?.split('-').next()?.parse().ok()
+}
+
+fn is_gone(process: u32) -> bool {
+    !Path::new("/proc").join(process.to_string()).exists()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,6 +244,13 @@ mod tests {
             "export REQUIRE_ALL='1'\ncd '/some where' || exit 126\n\
              exec '/bin/it'\\''s' 'a b' '$(rm x)'\n"
         );
+    }
+
+    #[test]
+    fn only_folders_of_runs_whose_starter_is_gone_are_left_over() {
+        assert_eq!(starter("run-17-0"), Some(17));
+        assert_eq!(starter("6.1-plain-a7bc96a23116-6.1.192-2"), None);
+        assert!(!is_gone(std::process::id()) && is_gone(u32::MAX));
     }
 
     #[test]
