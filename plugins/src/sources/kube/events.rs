@@ -20,7 +20,7 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{access::Access, object::ApiObject};
+use super::{access::Access, object::ApiObject, watch::in_words};
 use crate::{notices::NoticeBoard, sources::objects::ObjectKind};
 
 /// So many events may come at once, and one more every so often: the budget of a component that
@@ -75,9 +75,10 @@ impl KubeEvents {
                 if (400..500).contains(&status.code) && status.code != 401 && status.code != 429);
             if !std::mem::replace(&mut self.fails, true) {
                 let advice = if is_refused { " (RBAC: create and patch events)" } else { "" };
+                let error = in_words(&error);
                 warn!("events cannot be posted{advice}: {error}; the log has everything");
             } else {
-                debug!("event {} is not posted: {error}", notice.reason);
+                debug!("event {} is not posted: {}", notice.reason, in_words(&error));
             }
             match wait {
                 Some(wait) if !is_refused => sleep(wait).await,

@@ -1,6 +1,6 @@
 //! One watch, kept going whatever happens.
 
-use std::{error::Error as _, fmt::Write as _, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, fmt::Write as _, pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures_util::StreamExt as _;
@@ -222,24 +222,28 @@ fn waits(access: &Access) -> ExponentialBackoff {
 }
 
 impl Stop {
-    /// The error and its causes in one line. Some of the library's errors say their cause
-    /// themselves, so what was said already is not said twice.
     fn words(&self) -> String {
-        let (mut words, mut cause) = match self {
-            Self::End => ("the watch ended".to_owned(), None),
-            Self::Access(error) => (error.to_string(), error.source()),
-            Self::Watch(error) => (error.to_string(), error.source()),
-        };
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !words.contains(&text) {
-                // Writing to a String cannot fail.
-                let _ = write!(words, ": {text}");
-            }
-            cause = error.source();
+        match self {
+            Self::End => "the watch ended".to_owned(),
+            Self::Access(error) => in_words(error),
+            Self::Watch(error) => in_words(error),
         }
-        words
     }
+}
+
+/// An error and its causes in one line. Some of the library's errors say their cause themselves,
+/// so what was said already is not said twice.
+pub(super) fn in_words(error: &dyn Error) -> String {
+    let (mut words, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !words.contains(&text) {
+            // Writing to a String cannot fail.
+            let _ = write!(words, ": {text}");
+        }
+        cause = error.source();
+    }
+    words
 }
 
 /// What helps after an error.
