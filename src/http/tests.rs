@@ -14,14 +14,14 @@ use shunt_core::{
         Conditions, EndpointSlice, Family, Node, NodeAddress, NodeAddressKind, ObjectName,
         PortSpec, Protocol, Service, ServiceType, SliceEndpoint, SlicePort, TrafficPolicy,
     },
-    notice::Notices,
+    notice::{Notice, Notices, Subject},
     source::{Object, ObjectId},
 };
 use shunt_harness::mock::{self, MockHandle, Recorder};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,8 @@ struct World {
     status: watch::Receiver<Status>,
     /// Where an operator asks.
     health: SocketAddr,
+    /// What an operator is told.
+    told: mpsc::Receiver<Notice>,
     shutdown: CancellationToken,
 }
 
@@ -56,12 +58,8 @@ impl World {
         let backends = vec![("nftables".to_owned(), Box::new(backend) as _)];
         let engine = Engine::new(options, vec![mock::named("mock", source)], backends);
         let (status, shutdown) = (engine.status(), CancellationToken::new());
-        tokio::spawn(super::serve(
-            engine.health_checks(),
-            status.clone(),
-            period,
-            Notices::default(),
-        ));
+        let (notices, told) = Notices::new();
+        tokio::spawn(super::serve(engine.health_checks(), status.clone(), period, notices));
         let health = on_loopback(free_port().await);
         let server = Server {
             name: "/healthz",
@@ -78,7 +76,7 @@ impl World {
         };
         tokio::spawn(server.run(answers.answers(), Notices::default()));
         tokio::spawn(engine.run(shutdown.clone()));
-        let world = Self { script, backend: recorder, status, health, shutdown };
+        let world = Self { script, backend: recorder, status, health, told, shutdown };
         world.node(&[Ipv4Addr::LOCALHOST]);
         world
     }
@@ -274,13 +272,17 @@ async fn node_addresses_are_followed() {
 
 #[tokio::test]
 async fn who_cannot_listen_harms_nobody_and_is_tried_again_at_the_next_sync() {
-    let world = World::start().await;
+    let mut world = World::start().await;
     let blocker = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (blocked, free) = (blocker.local_addr().unwrap(), on_loopback(free_port().await));
     world.service("blocked", blocked.port());
     world.service("free", free.port());
     world.script.synced();
     world.until(free, |_| true).await;
+    let notice = timeout(DEADLINE, world.told.recv()).await.unwrap().unwrap();
+    assert_eq!(notice.about, Subject::Service(ObjectName::new("shop", "blocked")));
+    assert_eq!(notice.reason, "FailedToStartServiceHealthcheck");
+    assert!(notice.note.contains(&blocked.to_string()), "{}", notice.note);
     drop(blocker);
     // Any change that is applied is a sync.
     world.endpoints("free", &["10.0.0.1 here"]);

@@ -104,3 +104,73 @@ impl Judge {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::Receiver;
+
+    use super::*;
+    use crate::{
+        engine::BackendStatus,
+        model::{ObjectName, Protocol},
+        notice::Subject,
+    };
+
+    fn judge() -> (Judge, Receiver<Notice>) {
+        let (notices, given) = Notices::new();
+        (Judge::new(Duration::from_secs(60), notices), given)
+    }
+
+    /// A status in which nftables, which carries everything, has been in trouble for so long.
+    fn troubled(seconds: Option<u64>) -> Status {
+        let problem = seconds.map(|_| "Table ip shunt is gone.".to_owned());
+        let nftables = BackendStatus {
+            fault_since: seconds.map(|ago| Instant::now() - Duration::from_secs(ago)),
+            problems: problem.into_iter().collect(),
+            ..BackendStatus::default()
+        };
+        let mut status = Status::default();
+        status.backends.insert("nftables".to_owned(), nftables);
+        status
+    }
+
+    #[test]
+    fn each_change_of_health_is_told_once_for_both_families() {
+        let (mut judge, mut given) = judge();
+        let mut check = |seconds, expected: Option<(&str, &str)>| {
+            judge.judge(&troubled(seconds));
+            let notice = given.try_recv().ok();
+            let found = notice.as_ref().map(|notice| (notice.reason, notice.note.as_str()));
+            assert_eq!(found, expected, "{seconds:?}");
+            assert!(given.try_recv().is_err(), "{seconds:?}: more than one");
+        };
+        check(None, None);
+        let note = "IPv4 and IPv6 are degraded: nftables in trouble, the rest serves (Table ip \
+                    shunt is gone.)";
+        check(Some(0), Some(("Degraded", note)));
+        check(Some(59), None);
+        let note = "IPv4 and IPv6 are unhealthy: nftables in trouble (Table ip shunt is gone.)";
+        check(Some(61), Some(("Unhealthy", note)));
+        check(None, Some(("Recovered", "IPv4 and IPv6 are healthy again")));
+        check(None, None);
+    }
+
+    #[test]
+    fn a_warning_is_told_of_the_object_that_it_is_about() {
+        let (judge, mut given) = judge();
+        let service = ObjectName::new("shop", "web");
+        let duplicate = Warning::DuplicatePort {
+            service: service.clone(),
+            port: "http".into(),
+            protocol: Protocol::Tcp,
+        };
+        judge.warn(&duplicate);
+        let notice = given.try_recv().expect("a notice");
+        assert_eq!((notice.about, notice.reason), (Subject::Service(service), "DuplicatePort"));
+        assert_eq!(notice.note, duplicate.to_string());
+        judge.warn(&Warning::NoPrimaryAddress { node: "node-1".into() });
+        let notice = given.try_recv().expect("a notice");
+        assert_eq!((notice.about, notice.reason), (Subject::Node, "NoPrimaryAddress"));
+        assert!(notice.is_warning);
+    }
+}
