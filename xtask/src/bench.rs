@@ -8,13 +8,14 @@ use crate::{
     setup, workspace,
 };
 
-/// What kube-proxy calls.
-const PACKAGES: [&str; 2] = ["iptables", "nftables"];
+/// What kube-proxy calls in its iptables mode.
+const PACKAGES: [&str; 1] = ["iptables"];
 
 /// Runs the benchmarks of the harness, optimised, beside an optimised agent. The first argument
 /// may name one that is not of the dataplanes alone.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let bench = match args.first().map(String::as_str) {
+        Some("differential") => return differential(args.get(1).map(String::as_str)),
         Some("cluster") => {
             setup::packages(&PACKAGES)?;
             kubernetes::build()?;
@@ -32,3 +33,18 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             .env("SHUNT_AGENT", agent),
     )
 }
+
+/// Compares the agent with kube-proxy in many random clusters; CI does it in a few.
+fn differential(clusters: Option<&str>) -> Result<()> {
+    kubernetes::build()?;
+    run_command(
+        cargo()
+            .args(["test", "--locked", "--package", "shunt", "--test", "differential"])
+            .args(["--", "--nocapture"])
+            .env("SHUNT_CLUSTERS", clusters.unwrap_or(CLUSTERS))
+            .env("REQUIRE_ALL", "1"),
+    )
+}
+
+/// Random clusters of a run that does not say how many.
+const CLUSTERS: &str = "200";
