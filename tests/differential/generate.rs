@@ -35,7 +35,10 @@ pub(crate) const PORT: u16 = 8080;
 /// Objects that were not made yet.
 pub(crate) struct Draft {
     services: Vec<Drafted>,
+    /// The primary addresses of the node, which answer NodePorts.
     node: [IpAddr; 2],
+    /// Others of its addresses, which do not.
+    second: [IpAddr; 2],
 }
 
 struct Drafted {
@@ -57,7 +60,8 @@ impl Draft {
     pub(crate) fn new(dice: &mut Dice, world: &World) -> Self {
         let services = (0..SERVICES).map(|number| drafted(dice, world, number)).collect();
         let node = [world.host().address4().into(), world.host().address6().into()];
-        Self { services, node }
+        let second = world.second_host_addresses();
+        Self { services, node, second: [second.v4.into(), second.v6.into()] }
     }
 
     /// Makes everything, the marker last.
@@ -67,6 +71,9 @@ impl Draft {
             marker: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
             cells: Vec::new(),
         };
+        // An address of the ServiceCIDRs that is most likely no Service's.
+        let nobodys = SocketAddr::new(Ipv4Addr::new(10, 96, 255, 254).into(), 80);
+        cluster.cells.extend(from_everywhere("unallocated", nobodys, Transport::Tcp, &Value::Null));
         for drafted in &self.services {
             let mut made = client.create(&drafted.service)?;
             if !drafted.vips.is_empty() {
@@ -125,22 +132,16 @@ impl Draft {
                     .extend(addresses.iter().map(|ip| (kind, SocketAddr::new(*ip, service_port))));
             }
             if let Some(node_port) = number("nodePort") {
-                let addresses =
-                    self.node.iter().map(|ip| ("nodePort", SocketAddr::new(*ip, node_port)));
-                frontends.extend(addresses);
+                let at = |ip: &IpAddr| SocketAddr::new(*ip, node_port);
+                frontends.extend(self.node.iter().map(|ip| ("nodePort", at(ip))));
+                frontends.extend(self.second.iter().map(|ip| ("nodePort elsewhere", at(ip))));
             }
             if let Some(ip) = list(&spec["clusterIPs"]).first() {
                 // A port that the Service does not have.
                 frontends.push(("unknown port", SocketAddr::new(*ip, 7)));
             }
             for (kind, to) in frontends {
-                cells.extend(CLIENTS.map(|client| Cell {
-                    client,
-                    kind,
-                    to,
-                    transport,
-                    service: described(service, slices),
-                }));
+                cells.extend(from_everywhere(kind, to, transport, &described(service, slices)));
             }
         }
         cells
@@ -151,6 +152,15 @@ impl Cluster {
     pub(crate) fn delete(self, client: &Client) -> Result<()> {
         client.delete_all(&self.objects).map(drop)
     }
+}
+
+fn from_everywhere(
+    kind: &'static str,
+    to: SocketAddr,
+    transport: Transport,
+    service: &Value,
+) -> [Cell; CLIENTS.len()] {
+    CLIENTS.map(|client| Cell { client, kind, to, transport, service: service.clone() })
 }
 
 /// What matters of a Service, for those who read about a difference.
