@@ -74,8 +74,9 @@ pub(crate) struct Measured {
 /// A proxy at work, asleep unless it is its turn.
 struct Contestant {
     kind: Kind,
-    site: Site,
+    // Ends before its world does.
     proxy: Proxy,
+    site: Site,
     measured: Measured,
 }
 
@@ -139,7 +140,7 @@ fn started(
             rss: 0,
             peak: 0,
         };
-        return Ok(Contestant { kind, site, proxy, measured });
+        return Ok(Contestant { kind, proxy, site, measured });
     }
 }
 
