@@ -341,7 +341,7 @@ async fn a_change_during_a_look_counts_already() {
     world.note(false, dns(&["10.244.1.4:53"]));
     let ledger = world.ledger.get_mut();
     assert_eq!(ledger.begin().len(), 1);
-    assert_eq!(ledger.stale(vec![old.clone(), new.clone()]), [old.clone()]);
+    assert_eq!(ledger.stale(vec![old.clone(), new.clone()]), std::slice::from_ref(&old));
     // It grows meanwhile: nobody may take the new endpoint for one that does not serve.
     world.note(false, dns(&["10.244.1.3:53", "10.244.1.4:53"]));
     let ledger = world.ledger.get_mut();
