@@ -217,8 +217,7 @@ pub(crate) fn end_on_signal() -> Result<CancellationToken> {
 async fn nothing_started(mut status: watch::Receiver<Status>) -> String {
     let is_hopeless = |status: &Status| {
         let mut backends = status.backends.values();
-        backends.len() > 0
-            && backends.all(|backend| !backend.started && !backend.problems.is_empty())
+        backends.len() > 0 && backends.all(|backend| backend.start_failed)
     };
     let Ok(hopeless) = status.wait_for(is_hopeless).await else {
         // The engine has ended, and says itself how.

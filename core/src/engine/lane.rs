@@ -232,6 +232,7 @@ impl Lane {
     /// Writes down how the backend stands, and says what is newly wrong.
     pub(super) fn report(&self, status: &mut BackendStatus) {
         status.started = self.started;
+        status.start_failed = !self.started && self.fault.is_some();
         status.applied = self.table.applied();
         status.failed = self.failed.len();
         status.families = self.table.status(self.failed.keys());

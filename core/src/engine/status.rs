@@ -172,6 +172,8 @@ pub struct BackendStatus {
     pub role: Role,
     /// Whether `start` succeeded.
     pub started: bool,
+    /// Whether it has failed and not succeeded since. One that takes its time has done neither.
+    pub start_failed: bool,
     /// The value of [`Status::updates`] up to which everything is in the kernel.
     pub applied: u64,
     /// ServicePorts left to others, and why.

@@ -23,14 +23,28 @@ async fn a_start_that_fails_is_tried_again() {
     let begin = Instant::now();
     let status = world.until(|status| !problems(status).is_empty()).await;
     assert_eq!(problems(&status), ["not started: open the tables: as told"]);
+    assert!(status.backends["a"].start_failed);
     world.say(0, [service("web", 1), SYNCED]);
     let status = world.applied("a").await;
     // 50, 100, 200 and 400 ms.
     assert!(begin.elapsed() >= Duration::from_millis(750));
     assert!(begin.elapsed() < Duration::from_secs(1));
     assert!(problems(&status).is_empty());
+    assert!(!status.backends["a"].start_failed);
     assert_eq!(backend.record().starts, 5);
     assert_eq!(backend.record().services(), ["web"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_takes_long_has_not_failed() {
+    let backend = Recorder::default();
+    backend.record().start_time = Duration::from_secs(400);
+    let mut world = World::start(1, &[("a", &backend)]);
+    let status = world.until(|status| !problems(status).is_empty()).await;
+    assert_eq!(problems(&status), ["busy with one start for more than 60 s"]);
+    assert!(!status.backends["a"].start_failed);
+    let status = world.until(|status| status.backends["a"].started).await;
+    assert!(problems(&status).is_empty());
 }
 
 #[tokio::test(start_paused = true)]

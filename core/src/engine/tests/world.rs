@@ -40,6 +40,8 @@ pub(super) struct Record {
     pub(super) verifies: Vec<Instant>,
     /// What a kernel would have.
     pub(super) kernel: BTreeMap<ServicePortKey, Arc<ServicePort>>,
+    /// How long a start takes.
+    pub(super) start_time: Duration,
     /// So many starts fail.
     pub(super) failing_starts: usize,
     /// So many applies fail as a whole.
@@ -94,6 +96,10 @@ impl LbBackend for Recorder {
     }
 
     async fn start(&mut self, bell: Bell) -> Result<(), BackendError> {
+        let takes = self.record().start_time;
+        if !takes.is_zero() {
+            sleep(takes).await;
+        }
         let mut record = self.record();
         record.starts += 1;
         if record.starts <= record.failing_starts {
