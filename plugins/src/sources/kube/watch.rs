@@ -91,7 +91,7 @@ impl Watch {
     async fn watch(&mut self, updates: &UpdateSender, settled: &Settled) -> Option<Stop> {
         let (contact, kind) = (Arc::clone(&self.contact), self.kind);
         let heard = move || {
-            if let Some(since) = contact.found(kind) {
+            if let Some(since) = contact.found(kind, Instant::now()) {
                 let outage = since.elapsed().as_secs_f32();
                 info!("{} of the API server are seen again, after {outage:.1} s", plural(kind));
             }
@@ -177,6 +177,11 @@ impl Watch {
             self.streams = false;
             return;
         }
+        if stop.is_broken_off() && self.contact.was_open(self.kind, Instant::now()) {
+            // Where nothing changes, some servers say nothing at all until the watch is given up.
+            debug!("a watch of {} is opened anew: {}", plural(self.kind), stop.words());
+            return;
+        }
         let wait = self.waits.next().unwrap_or(FIRST_WAIT);
         let asked = if let Stop::Watch(error) = stop { retry_after(error) } else { None };
         let wait = wait.max(asked.unwrap_or_default());
@@ -222,6 +227,11 @@ fn waits(access: &Access) -> ExponentialBackoff {
 }
 
 impl Stop {
+    /// Whether a watch that was open went silent or lost its connection.
+    const fn is_broken_off(&self) -> bool {
+        matches!(self, Self::Watch(watcher::Error::WatchFailed(kube::Error::ReadEvents(_))))
+    }
+
     fn words(&self) -> String {
         match self {
             Self::End => "the watch ended".to_owned(),
