@@ -70,7 +70,9 @@ fn main() -> ExitCode {
         Step::Ebpf { check: true } => ebpf::check(),
         Step::Lint => lint::run(),
         Step::Test => test::run(),
-        Step::Kernels { suites: true, .. } => kernels::build().and_then(|()| kernels::run()),
+        Step::Kernels { suites: true, .. } => {
+            kernels::build().and_then(|()| kernels::run(kernels::Scope::All))
+        }
         Step::Kernels { kernel, suites: false, limit, command } => {
             kernels::enter(kernel, &command, limit.map(Duration::from_secs))
         }

@@ -121,6 +121,6 @@ fn on_kernels() -> Result<Option<String>> {
         return Ok(Some(format!("tests on booted kernels: {reason}")));
     }
     kernels::build()?;
-    kernels::run()?;
+    kernels::run(kernels::Scope::Test)?;
     Ok(None)
 }

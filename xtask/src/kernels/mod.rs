@@ -14,4 +14,4 @@ mod suites;
 
 pub(crate) use build::{build, missing};
 pub(crate) use kernel::Kernel;
-pub(crate) use suites::{enter, run};
+pub(crate) use suites::{Scope, enter, run};

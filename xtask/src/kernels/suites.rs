@@ -39,8 +39,19 @@ const SLOWLY: [(&str, &str); 4] = [
 /// What else of our environment tests find in theirs.
 const PASSED_ON: [&str; 3] = ["REQUIRE_ALL", "RUST_BACKTRACE", "RUST_LOG"];
 
+/// Which suites are to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Those of `cargo xtask test`: each dataplane on the kernel that decides about it.
+    Test,
+    /// Every suite, which takes three times as long.
+    All,
+}
+
 /// Something that runs on some of the kernels.
 struct Suite {
+    /// The narrowest scope that it is in.
+    scope: Scope,
     /// The package and its target.
     target: (&'static str, &'static str),
     check: Check,
@@ -58,40 +69,71 @@ enum Check {
 const EVERY_TEST: Check = Check::Tests(&[]);
 
 /// The longest first: what is left at the end is short.
-static SUITES: [Suite; 8] = [
-    Suite { target: ("shunt-harness", "both"), check: EVERY_TEST, kernels: &[&CGROUP_BPF] },
+static SUITES: [Suite; 9] = [
     Suite {
+        scope: Scope::All,
+        target: ("shunt-harness", "both"),
+        check: EVERY_TEST,
+        kernels: &[&CGROUP_BPF],
+    },
+    Suite {
+        scope: Scope::All,
         target: ("shunt-harness", "nftables"),
         check: EVERY_TEST,
-        kernels: &[&PLAIN, &CGROUP_BPF],
+        kernels: &[&CGROUP_BPF],
     },
-    Suite { target: ("shunt-harness", "connect"), check: EVERY_TEST, kernels: &[&CGROUP_BPF] },
-    Suite { target: ("shunt", "shunt"), check: EVERY_TEST, kernels: &[&CGROUP_BPF] },
     Suite {
+        scope: Scope::Test,
+        target: ("shunt-harness", "nftables"),
+        check: EVERY_TEST,
+        kernels: &[&PLAIN],
+    },
+    Suite {
+        scope: Scope::Test,
+        target: ("shunt-harness", "connect"),
+        check: EVERY_TEST,
+        kernels: &[&CGROUP_BPF],
+    },
+    Suite {
+        scope: Scope::All,
+        target: ("shunt", "shunt"),
+        check: EVERY_TEST,
+        kernels: &[&CGROUP_BPF],
+    },
+    Suite {
+        scope: Scope::Test,
         target: ("shunt", "shunt"),
         // What happens without programs on cgroups, and what takes none.
         check: Check::Tests(&["--include-ignored", "auto_falls_back", "the_packet_path_alone"]),
         kernels: &[&PLAIN],
     },
-    Suite { target: ("shunt-backends", "connect"), check: EVERY_TEST, kernels: &[&CGROUP_BPF] },
     Suite {
+        scope: Scope::Test,
+        target: ("shunt-backends", "connect"),
+        check: EVERY_TEST,
+        kernels: &[&CGROUP_BPF],
+    },
+    Suite {
+        scope: Scope::Test,
         target: ("shunt", "shunt"),
         check: Check::Says(&["doctor"], 0, "Connect-time balancing works here"),
         kernels: &[&CGROUP_BPF],
     },
     Suite {
+        scope: Scope::Test,
         target: ("shunt", "shunt"),
         check: Check::Says(&["doctor"], 1, "Connect-time balancing cannot work here: cgroup/"),
         kernels: &[&PLAIN],
     },
 ];
 
-/// Runs every suite on its kernels, which must have been built: as many at once as this machine
+/// Runs the suites of a scope on their kernels, which must have been built: as many at once as this machine
 /// has processors, of which a kernel has one. Goes on after a failure and tells them all.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(scope: Scope) -> Result<()> {
     let built = executables()?;
     let on_kernels = |suite: &'static Suite| suite.kernels.iter().map(move |on| (suite, *on));
-    let waiting: Vec<_> = SUITES.iter().flat_map(on_kernels).rev().collect();
+    let chosen = SUITES.iter().filter(|suite| scope == Scope::All || suite.scope == scope);
+    let waiting: Vec<_> = chosen.flat_map(on_kernels).rev().collect();
     let waiting = Mutex::new(waiting);
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let failed = Mutex::new(Vec::new());
