@@ -122,15 +122,17 @@ impl Ledger {
     /// Whether a change makes no flow stale: whoever served goes on, at the same frontends. To look
     /// costs a walk through all flows of the node, and most changes are of this kind.
     fn only_grows(&self, key: &ServicePortKey, port: Option<&Arc<ServicePort>>) -> bool {
+        // What is still to be looked at was said with the endpoints of before.
+        if !self.affected.is_empty() || !self.under_way.is_empty() {
+            return false;
+        }
         let (Some(old), Some(new)) = (self.served.get(key), port) else { return false };
+        if old.frontends != new.frontends {
+            return false;
+        }
         let (before, now) = (stale::serving(old), stale::serving(new));
         // Where nobody served before, a flow may lead to where the frontend's address is itself.
-        // What is still to be looked at was said with the endpoints of before.
-        self.affected.is_empty()
-            && self.under_way.is_empty()
-            && old.frontends == new.frontends
-            && !before.is_empty()
-            && before.is_subset(&now)
+        !before.is_empty() && before.is_subset(&now)
     }
 
     /// A ServicePort is so now.
