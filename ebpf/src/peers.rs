@@ -11,9 +11,23 @@ use core::ptr;
 use shunt_ebpf::socket::{PEERS, Peer, Peers};
 
 use crate::{
+    call::Call,
     choose::Place,
+    maps,
     number::{is_less, is_zero},
 };
+
+/// The storage of the call's socket, made where there is none yet; null if there is no memory.
+#[inline(always)]
+pub(crate) fn ensure(call: &Call, peers: *mut Peers) -> *mut Peers {
+    if peers.is_null() {
+        // SAFETY: the context's socket is valid while the program runs; the kernel fills new
+        // storage with zeros.
+        unsafe { maps::PEERS.get_or_insert_ptr_mut(&call.context, None) }
+    } else {
+        peers
+    }
+}
 
 /// The peer of which the application knows the Service's address `dialled`; null if none.
 #[inline(always)]

@@ -40,12 +40,7 @@ fn recvmsg(call: &Call) -> i32 {
 /// the NodePort, so its address stands for itself among the socket's peers.
 #[inline(always)]
 fn remember_client(call: &Call, peers: *mut Peers, client: Place) {
-    let peers = if peers.is_null() {
-        // SAFETY: as in `recvmsg`; the kernel fills new storage with zeros.
-        unsafe { PEERS.get_or_insert_ptr_mut(&call.context, None) }
-    } else {
-        peers
-    };
+    let peers = peers::ensure(call, peers);
     // Without memory for it, its answer goes where the NodePort leads.
     if !peers.is_null() {
         let known = peers::find(peers, client);

@@ -60,12 +60,7 @@ fn translate(call: &Call) -> Verdict {
         Ok(chosen) => chosen,
         Err(verdict) => return verdict,
     };
-    let peers = if peers.is_null() {
-        // SAFETY: as above; the kernel fills new storage with zeros.
-        unsafe { PEERS.get_or_insert_ptr_mut(&call.context, None) }
-    } else {
-        peers
-    };
+    let peers = peers::ensure(call, peers);
     if peers.is_null() {
         events::report(call, KIND_NO_STORAGE, service, dialled, Some(place));
         return Verdict::Untranslated;
