@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use shunt_core::backend::Feature;
 
 use super::{Dialect, Service, Stage, expect::visit, external_ip, service_ip};
@@ -18,10 +18,7 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
         // What starts on this node gets one list only: `affinity` has that.
         return Ok(());
     }
-    for (number, dialect) in (1..).zip(stage.packet_dialects()) {
-        one(stage, dialect, number).with_context(|| dialect.to_string())?;
-    }
-    Ok(())
+    stage.in_each(stage.packet_dialects(), one)
 }
 
 fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {

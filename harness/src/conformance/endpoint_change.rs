@@ -14,10 +14,7 @@ use super::{Dialect, Service, Stage, service_ip};
 ///
 /// Fails where the backend does otherwise.
 pub fn check(stage: &mut Stage<'_>) -> Result<()> {
-    for (number, dialect) in (1..).zip(stage.dialects()) {
-        one(stage, dialect, number).with_context(|| dialect.to_string())?;
-    }
-    Ok(())
+    stage.in_each(stage.dialects(), one)
 }
 
 fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {

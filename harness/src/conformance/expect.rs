@@ -16,6 +16,23 @@ use crate::{
 };
 
 impl<'w> Stage<'w> {
+    /// Does `one` in each of these dialects. Each gets a number of its own, from 1 on, for names,
+    /// addresses and ports that no other uses.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it does in one, which the error names.
+    pub fn in_each(
+        &mut self,
+        dialects: Vec<Dialect>,
+        one: impl Fn(&mut Self, Dialect, u16) -> Result<()>,
+    ) -> Result<()> {
+        for (number, dialect) in (1..).zip(dialects) {
+            one(self, dialect, number).with_context(|| dialect.to_string())?;
+        }
+        Ok(())
+    }
+
     /// Starts `count` servers of a protocol and family, spread over the three echo pods, and
     /// returns their addresses. `first` keeps several farms of one test apart.
     ///

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{Dialect, Service, Source, Stage, service_ip};
 
@@ -12,10 +12,7 @@ use super::{Dialect, Service, Source, Stage, service_ip};
 ///
 /// Fails where the backend does otherwise.
 pub fn check(stage: &mut Stage<'_>) -> Result<()> {
-    for (number, dialect) in (1..).zip(stage.packet_dialects()) {
-        one(stage, dialect, number).with_context(|| dialect.to_string())?;
-    }
-    Ok(())
+    stage.in_each(stage.packet_dialects(), one)
 }
 
 fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {

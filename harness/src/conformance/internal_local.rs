@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use shunt_core::backend::{Feature, LeftReason};
 
 use super::{Dialect, Service, Stage, external_ip, service_ip};
@@ -13,10 +13,7 @@ use super::{Dialect, Service, Stage, external_ip, service_ip};
 ///
 /// Fails where the backend does otherwise.
 pub fn check(stage: &mut Stage<'_>) -> Result<()> {
-    for (number, dialect) in (1..).zip(stage.dialects()) {
-        one(stage, dialect, number).with_context(|| dialect.to_string())?;
-    }
-    Ok(())
+    stage.in_each(stage.dialects(), one)
 }
 
 fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {

@@ -25,10 +25,7 @@ pub fn check(stage: &mut Stage<'_>) -> Result<()> {
         ensure!(!stage.can(Feature::LoopbackNodePort), "loopback NodePorts are NodePorts");
         return Ok(());
     }
-    for (number, dialect) in (1..).zip(stage.dialects()) {
-        one(stage, dialect, number).with_context(|| dialect.to_string())?;
-    }
-    Ok(())
+    stage.in_each(stage.dialects(), one)
 }
 
 fn one(stage: &mut Stage<'_>, dialect: Dialect, number: u16) -> Result<()> {
