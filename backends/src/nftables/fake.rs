@@ -50,6 +50,8 @@ struct State {
     faults: u64,
     injected: usize,
     refused: Vec<String>,
+    /// How many elements the next read does not see.
+    unseen: usize,
 }
 
 impl Fake {
@@ -82,6 +84,11 @@ impl Fake {
     /// Has someone else change the table of IPv4.
     pub(super) fn tamper(&self, change: impl FnOnce(&mut FakeTable)) {
         self.with(|state| change(state.tables.entry(Family::V4).or_default()));
+    }
+
+    /// Has the next read miss so many elements, as one may while a hash grows.
+    pub(super) fn overlook(&self, elements: usize) {
+        self.with(|state| state.unseen = elements);
     }
 
     /// Deletes the table of IPv4.
@@ -141,7 +148,8 @@ impl Kernel for Fake {
         self.with(|state| {
             let Some(table) = state.tables.get(&family) else { return Ok(None) };
             let mut found = Found::default();
-            found.elements.clone_from(&table.elements);
+            let seen = table.elements.iter().skip(std::mem::take(&mut state.unseen));
+            found.elements = seen.map(|(key, element)| (key.clone(), element.clone())).collect();
             found.chains = table.chains.keys().copied().collect();
             found.sets = table.sets.iter().copied().collect();
             found.misshapen.clone_from(&table.misshapen);

@@ -232,8 +232,13 @@ impl Served {
             verdict.reapply = true;
             return Ok(());
         }
-        let found = kernel.read(self.family).await?;
-        let faults = self.table.faults(found.as_ref(), &self.rules);
+        let mut found = kernel.read(self.family).await?;
+        let mut faults = self.table.faults(found.as_ref(), &self.rules);
+        if !faults.is_empty() {
+            // What is read while the kernel makes a grown set's hash larger may lack elements.
+            found = kernel.read(self.family).await?;
+            faults = self.table.faults(found.as_ref(), &self.rules);
+        }
         for foreign in found.iter().flat_map(|found| &found.foreign) {
             tracing::warn!(table = name, "{foreign} in our table is not ours");
         }

@@ -517,6 +517,21 @@ fn a_rule_that_others_changed_is_found_and_mended() {
     assert!(verdict.repaired.is_empty() && verdict.problems.is_empty(), "{verdict:?}");
 }
 
+/// While the kernel makes a hash larger, what is read of it may lack elements.
+#[test]
+fn what_one_look_misses_was_not_changed_by_others() {
+    let fake = Arc::new(Fake::default());
+    let state = State { services: BTreeMap::new(), external: None, vip: None, primary: 1 };
+    let mut agent = running(&fake);
+    block_on(insist(&mut agent, &state.since(None)));
+    assert!(!fake.table().unwrap().elements.is_empty());
+    fake.overlook(1);
+    let mut verdict = Verdict::default();
+    block_on(agent.verify(&mut verdict));
+    assert!(verdict.repaired.is_empty() && verdict.problems.is_empty(), "{verdict:?}");
+    assert_eq!(fake.refused(), Vec::<String>::new());
+}
+
 #[test]
 fn without_pod_cidrs_nothing_is_done() {
     let fake = Arc::new(Fake::default());
