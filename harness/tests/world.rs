@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use shunt_core::model::Family;
 use shunt_harness::{
-    probe::{Burst, Fate, How, ProbeProgram, Socket, Transport},
+    probe::{Burst, Fate, How, Lap, ProbeProgram, Race, Socket, Stream, Transport},
     tier::may_run_privileged,
     world::{Pod, World},
 };
@@ -192,6 +192,64 @@ fn a_burst_counts_every_visit() {
     assert_eq!(tally.reached[&to[1]], 100);
     assert!(tally.calls.iter().all(|call| call.started < call.ended));
     assert!(tally.quantile(0.5) <= tally.quantile(1.0));
+}
+
+#[test]
+fn a_race_gives_every_lane_its_turns() {
+    if !may_run_privileged() {
+        return;
+    }
+    let world = world();
+    let lane = ["echo-1", "echo-2"].map(|name| world.pod(name).unwrap().at(Family::V4, 8080));
+    for name in ["echo-1", "echo-2"] {
+        let pod = world.pod(name).unwrap();
+        for transport in [Transport::Tcp, Transport::Udp] {
+            pod.serve(transport, &[pod.at(Family::V4, 8080)]).unwrap();
+        }
+    }
+    let client = world.pod("client").unwrap();
+    let closed = world.pod("echo-1").unwrap().at(Family::V4, 9);
+    for (socket, lap) in [
+        (Socket::tcp4(), Lap::Connect),
+        (Socket::udp4(), Lap::Connect),
+        (Socket::udp4(), Lap::Send),
+        (Socket::udp4(), Lap::Ask),
+    ] {
+        let mut race =
+            Race { socket, lap, lanes: vec![lane.to_vec(), vec![lane[0]]], rounds: 3, calls: 1 };
+        let times = client.race(race.clone()).unwrap();
+        assert_eq!(times.len(), 2);
+        for lane in &times {
+            assert_eq!((lane.call.len(), lane.whole.len()), (3, 3), "{lap:?}");
+            assert!(lane.call.iter().zip(&lane.whole).all(|(call, whole)| call <= whole));
+        }
+        // The second address of the lane is taken in the second round.
+        if socket == Socket::tcp4() || lap == Lap::Ask {
+            race.lanes = vec![vec![lane[0], closed]];
+            race.rounds = 1;
+            client.race(race.clone()).unwrap();
+            race.rounds = 2;
+            client.race(race).unwrap_err();
+        }
+    }
+}
+
+#[test]
+fn a_stream_arrives_whole() {
+    if !may_run_privileged() {
+        return;
+    }
+    let world = world();
+    let echo = world.pod("echo-2").unwrap();
+    let to = echo.drain(echo.at(Family::V4, 0)).unwrap();
+    let client = world.pod("client").unwrap();
+    // More than a block, and not a multiple of it.
+    for bytes in [0, 1, 10_000_001] {
+        assert!(client.stream(Stream { to, bytes }).unwrap() > 0, "{bytes}");
+    }
+    // Who does not count what it reads is no proof.
+    let talks = echo.serve(Transport::Tcp, &[echo.at(Family::V4, 8080)]).unwrap()[0];
+    client.stream(Stream { to: talks, bytes: 1 }).unwrap_err();
 }
 
 #[test]

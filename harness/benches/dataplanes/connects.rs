@@ -9,7 +9,7 @@ use shunt_core::{
 };
 use shunt_harness::{
     crowd,
-    probe::{How, Race, Socket, Times, Transport},
+    probe::{Lap, Race, Socket, Times, Transport},
     world::World,
 };
 
@@ -34,12 +34,13 @@ pub(crate) fn measure(world: &World, services: u16, table: &mut Table) -> Result
     rig.settle()?;
     let service = SocketAddr::new(crowd::cluster_ip(0).into(), crowd::PORT.get());
 
-    for (name, socket, how, rounds, calls, goal) in [
-        ("TCP connect", Socket::tcp4(), How::Connect, 200, 50, "≤ 1000 ns more, ≥ 93 %"),
-        ("UDP connect", Socket::udp4(), How::Connect, 200, 200, "≤ 300 ns more"),
-        ("UDP sendto", Socket::udp4(), How::SendTo, 200, 500, "≥ 90 %"),
+    for (name, socket, lap, rounds, calls, goal) in [
+        ("TCP connect", Socket::tcp4(), Lap::Connect, 200, 50, "≤ 1000 ns more, ≥ 93 %"),
+        ("UDP connect", Socket::udp4(), Lap::Connect, 200, 200, "≤ 300 ns more"),
+        ("UDP sendto", Socket::udp4(), Lap::Send, 200, 500, "≥ 90 %"),
     ] {
-        let race = Race { socket, how, lanes: vec![endpoint, service], rounds, calls };
+        let lanes = vec![vec![endpoint], vec![service]];
+        let race = Race { socket, lap, lanes, rounds, calls };
         let times = world.pod("client")?.race(race)?;
         let [direct, through] = times.as_slice() else { continue };
         row(table, &format!("{name}, {services} Services"), direct, through, goal);

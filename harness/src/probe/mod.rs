@@ -19,6 +19,8 @@ mod burst;
 
 mod race;
 
+mod stream;
+
 mod tap;
 
 mod raw;
@@ -31,6 +33,7 @@ pub use errno::Failure;
 pub use order::{Answer, Order};
 pub use process::run;
 pub use program::{ProbeProgram, main_if_asked};
-pub use race::{Race, Times};
+pub use race::{Lap, Race, Times};
 pub use server::Said;
+pub use stream::Stream;
 pub use tap::Sighting;

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Burst, Failure, Fate, How, Race, Received, Sighting, Socket, Tally, Times, Transport, Visit,
+    Burst, Failure, Fate, How, Race, Received, Sighting, Socket, Stream, Tally, Times, Transport,
+    Visit,
 };
 
 /// Something to do; answered by exactly one [`Answer`].
@@ -20,6 +21,8 @@ pub enum Order {
         /// Where to listen; port 0 is replaced by a free one.
         addresses: Vec<SocketAddr>,
     },
+    /// Read and drop what TCP connections to this address send, as long as the process lives.
+    Drain(SocketAddr),
     /// Make a socket and keep it.
     Open(Socket),
     /// Bind a kept socket.
@@ -82,6 +85,8 @@ pub enum Order {
     Burst(Burst),
     /// Timed calls to several addresses in turn.
     Race(Race),
+    /// One long stream.
+    Stream(Stream),
     /// Keep an eye on all packets, or no longer.
     Tap(bool),
     /// Say what was seen since the last time.
@@ -122,6 +127,8 @@ pub enum Answer {
     Tally(Tally),
     /// How a race went, lane by lane.
     Raced(Vec<Times>),
+    /// How long a stream took, in nanoseconds.
+    Streamed(u64),
     /// It failed.
     Failed(Failure),
 }

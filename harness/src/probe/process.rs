@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Answer, Failure, Order, client, raw, server, tap::Tap};
+use super::{Answer, Failure, Order, client, raw, server, stream, tap::Tap};
 
 /// Executes the orders that come on standard input until it is closed.
 ///
@@ -54,6 +54,7 @@ impl Process {
             Order::Serve { name, transport, addresses } => {
                 Answer::Serving(server::serve(&name, transport, &addresses)?)
             }
+            Order::Drain(address) => Answer::Address(stream::drain(address)?),
             Order::Open(socket) => {
                 self.next += 1;
                 self.sockets.insert(self.next, socket.open()?);
@@ -96,6 +97,7 @@ impl Process {
             }
             Order::Burst(burst) => Answer::Tally(burst.run()),
             Order::Race(race) => Answer::Raced(race.run()?),
+            Order::Stream(stream) => Answer::Streamed(stream.run()?),
             Order::Tap(true) => {
                 self.tap = Some(Tap::open()?);
                 Answer::Done

@@ -11,14 +11,25 @@ use super::{Failure, How, Socket, Transport, burst::monotonic, client};
 pub struct Race {
     /// The kind of socket.
     pub socket: Socket,
-    /// By which call: `Connect` on a new socket each time, or `SendTo` on one that is kept.
-    pub how: How,
-    /// Who runs.
-    pub lanes: Vec<SocketAddr>,
+    /// What is timed.
+    pub lap: Lap,
+    /// Who runs: the addresses of each lane, which its calls take in turn.
+    pub lanes: Vec<Vec<SocketAddr>>,
     /// Rounds; in each, every lane has one turn.
     pub rounds: u32,
     /// Calls in a turn.
     pub calls: u32,
+}
+
+/// What is timed in a [`Race`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lap {
+    /// `connect` of a new socket.
+    Connect,
+    /// `sendto` on a socket that is kept for a turn; UDP only.
+    Send,
+    /// `connect` of a new socket, the first thing that it sends and the answer; UDP only.
+    Ask,
 }
 
 /// What one lane of a [`Race`] took.
@@ -34,12 +45,14 @@ pub struct Times {
 impl Race {
     pub(super) fn run(&self) -> Result<Vec<Times>, Failure> {
         let mut times = vec![Times::default(); self.lanes.len()];
-        for _ in 0..self.rounds {
+        for round in 0..self.rounds as usize {
             for (lane, times) in self.lanes.iter().zip(&mut times) {
+                let (calls, length) = (self.calls as usize, lane.len().max(1));
+                let turn = lane.iter().copied().cycle().skip(round * calls % length).take(calls);
                 let begin = monotonic();
-                let call = match self.how {
-                    How::SendTo => self.send(*lane)?,
-                    _ => self.connect(*lane)?,
+                let call = match self.lap {
+                    Lap::Send => self.send(turn)?,
+                    Lap::Connect | Lap::Ask => self.connect(turn)?,
                 };
                 times.whole.push((monotonic() - begin) / u64::from(self.calls.max(1)));
                 times.call.push(call);
@@ -48,16 +61,20 @@ impl Race {
         Ok(times)
     }
 
-    /// Opens, connects and closes; the median of the connects.
-    fn connect(&self, to: SocketAddr) -> Result<u64, Failure> {
+    /// Opens, connects, is answered if that is asked for, and closes; the median of what is timed.
+    fn connect(&self, turn: impl Iterator<Item = SocketAddr>) -> Result<u64, Failure> {
         let mut took = Vec::with_capacity(self.calls as usize);
-        for _ in 0..self.calls {
+        for to in turn {
             let socket = self.socket.open()?;
             if self.socket.transport != Transport::Udp {
                 client::reset_at_close(&socket)?;
             }
             let begin = monotonic();
-            client::connect(&socket, to, self.how)?;
+            client::connect(&socket, to, How::Connect)?;
+            if self.lap == Lap::Ask {
+                client::send(&socket)?;
+                client::receive(&socket)?;
+            }
             took.push(monotonic() - begin);
         }
         took.sort_unstable();
@@ -66,10 +83,10 @@ impl Race {
 
     /// Sends on one socket; the mean, for one send is shorter than a reading of the clock is
     /// exact. What the servers answer fills the socket's buffer and is then dropped by the kernel.
-    fn send(&self, to: SocketAddr) -> Result<u64, Failure> {
+    fn send(&self, turn: impl Iterator<Item = SocketAddr>) -> Result<u64, Failure> {
         let socket = self.socket.open()?;
         let begin = monotonic();
-        for _ in 0..self.calls {
+        for to in turn {
             client::send_to(&socket, to)?;
         }
         Ok((monotonic() - begin) / u64::from(self.calls.max(1)))

@@ -26,7 +26,8 @@ use super::{
     socket::unexpected,
 };
 use crate::probe::{
-    Answer, Burst, Failure, How, Order, ProbeProgram, Race, Socket, Tally, Times, Transport, Visit,
+    Answer, Burst, Failure, How, Order, ProbeProgram, Race, Socket, Stream, Tally, Times,
+    Transport, Visit,
 };
 
 /// The local ports of visits with fresh ones: below those of servers.
@@ -159,6 +160,19 @@ impl Pod {
         }
     }
 
+    /// Reads and drops what TCP connections to `address` send, as long as the pod lives, and
+    /// returns the address with the port in use: for [`Self::stream`].
+    ///
+    /// # Errors
+    ///
+    /// Fails where the kernel does not let the pod listen.
+    pub fn drain(&self, address: SocketAddr) -> Result<SocketAddr, Failure> {
+        match self.ask(&Order::Drain(address))? {
+            Answer::Address(address) => Ok(address),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// From now on every visit by UDP has a local port that none had for long.
     ///
     /// Where packets are translated, datagrams between the same ports are one flow, which goes on
@@ -215,6 +229,19 @@ impl Pod {
     pub fn race(&self, race: Race) -> Result<Vec<Times>, Failure> {
         match self.ask(&Order::Race(race))? {
             Answer::Raced(times) => Ok(times),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sends bytes to one that [drains](Self::drain), and returns how long it took until it had
+    /// read them all, in nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// Fails where not all of them arrive.
+    pub fn stream(&self, stream: Stream) -> Result<u64, Failure> {
+        match self.ask(&Order::Stream(stream))? {
+            Answer::Streamed(nanoseconds) => Ok(nanoseconds),
             other => Err(unexpected(&other)),
         }
     }
