@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use shunt_core::model::Family;
 use shunt_harness::{
-    apiserver::{ApiServer, Credential, Programs, kube_proxy, relay},
+    apiserver::{ApiServer, Credential, Programs, Relay, kube_proxy},
     probe::{Failure, Fate, ProbeProgram, Socket, Transport},
     until,
     world::{Addresses, KernelSocket, Pod, World, cluster_cidr},
@@ -52,6 +52,7 @@ pub(crate) struct Twin {
     process: Child,
     /// The last local port of a UDP socket.
     ports: RefCell<u16>,
+    _relay: Relay,
     // Removed after the proxy has ended.
     pub(crate) world: World,
 }
@@ -71,7 +72,8 @@ impl Twin {
             }
         }
         let mut kubeconfig = server.kubeconfig(Credential::Token(ApiServer::PROXY.to_owned()));
-        kubeconfig.server = format!("https://{}", relay(server.address(), &world)?);
+        let relay = Relay::start(server.address(), &world)?;
+        kubeconfig.server = format!("https://{}", relay.address());
         let kubeconfig = kubeconfig.write(world.folder(), "proxy")?;
         let mut command = match proxy {
             Proxy::KubeProxy(programs) => kube_proxy(programs, &world, "nftables", &kubeconfig)?,
@@ -93,7 +95,7 @@ impl Twin {
         let log = File::create(world.folder().join("proxy.log")).context("cannot make a log")?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let process = world.host().command(command)?.spawn().context("cannot start a proxy")?;
-        Ok(Self { process, ports: RefCell::new(FIRST_PORT), world })
+        Ok(Self { process, ports: RefCell::new(FIRST_PORT), _relay: relay, world })
     }
 
     /// The addresses of the node.

@@ -16,7 +16,7 @@ use nix::{
 };
 use shunt_core::model::Family;
 use shunt_harness::{
-    apiserver::{ApiServer, Credential, Programs, kube_proxy, relay},
+    apiserver::{ApiServer, Credential, Programs, Relay, kube_proxy},
     probe::{Burst, ProbeProgram, Socket, Transport},
     world::{World, WorldBuilder, cluster_cidr},
 };
@@ -53,8 +53,8 @@ impl Kind {
 
 /// A world in which one proxy serves.
 pub(crate) struct Site {
+    relay: Relay,
     pub(crate) world: World,
-    server: SocketAddr,
 }
 
 impl Site {
@@ -69,8 +69,8 @@ impl Site {
             let pod = world.pod(name)?;
             pod.serve(Transport::Tcp, &[SocketAddr::new(pod.address4().into(), PORT)])?;
         }
-        let server = relay(server.address(), &world)?;
-        Ok(Self { world, server })
+        let relay = Relay::start(server.address(), &world)?;
+        Ok(Self { relay, world })
     }
 
     /// Starts a proxy. It ends with the returned one.
@@ -81,7 +81,7 @@ impl Site {
         server: &ApiServer<'_>,
     ) -> Result<Proxy> {
         let mut kubeconfig = server.kubeconfig(Credential::Token(ApiServer::PROXY.to_owned()));
-        kubeconfig.server = format!("https://{}", self.server);
+        kubeconfig.server = format!("https://{}", self.relay.address());
         let kubeconfig = kubeconfig.write(self.world.folder(), "proxy")?;
         let mut command = match kind {
             Kind::Shunt => self.agent("auto", &kubeconfig)?,

@@ -35,4 +35,4 @@ pub use kube_proxy::kube_proxy;
 pub use kubeconfig::{Credential, Kubeconfig};
 pub use programs::Programs;
 pub use real::{ApiServer, Place};
-pub use relay::relay;
+pub use relay::Relay;
