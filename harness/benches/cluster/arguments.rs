@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+
+use crate::cluster::LEAST;
 
 /// What is to be measured, and how often.
 pub(crate) struct Arguments {
@@ -20,7 +22,7 @@ impl Arguments {
     pub(crate) fn read() -> Result<Self> {
         let mut read = Self {
             sizes: Vec::new(),
-            runs: 40,
+            runs: 30,
             budget: Duration::from_secs(60),
             out: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs"),
         };
@@ -43,6 +45,8 @@ impl Arguments {
             read.sizes = vec![1_000, 10_000];
         }
         read.sizes.sort_unstable();
+        let fits = read.sizes.iter().all(|size| *size >= LEAST);
+        ensure!(fits, "{LEAST} Services are the least");
         Ok(read)
     }
 }

@@ -6,33 +6,50 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shunt_harness::{
     apiserver::{ApiServer, objects},
     world::World,
 };
 
-use crate::say;
+use crate::{
+    proxy::{DRAIN, PODS, PORT},
+    say,
+};
 
 /// The namespace of all objects.
 const NAMESPACE: &str = "default";
 
-/// The port at which the pods of a world answer.
-pub(crate) const PORT: u16 = 8080;
+/// The least number of Services: with one of each kind.
+pub(crate) const LEAST: usize = EACH;
 
-/// The pods that serve: every Service has both of one set or both of the other.
-pub(crate) const PODS: [[&str; 2]; 2] = [["a-1", "a-2"], ["b-1", "b-2"]];
+/// Of so many Services one answers by UDP and one takes streams.
+const EACH: usize = 25;
 
 /// A cluster that grows. Worlds are closed and have the same addresses, so that one set of objects
 /// is right in each.
 pub(crate) struct Cluster<'a> {
     pub(crate) server: &'a ApiServer<'a>,
-    /// Where the Services are reached, in the order in which they were made.
+    /// All Services.
+    pub(crate) services: usize,
+    /// Where those are reached that answer by TCP, in the order in which they were made.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// By which of the sets of pods each of them is served.
+    /// Where those are reached that answer by UDP.
+    pub(crate) udp: Vec<SocketAddr>,
+    /// Where those are reached that take streams.
+    pub(crate) drains: Vec<SocketAddr>,
+    /// By which of the sets of pods each of [`Self::addresses`] is served.
     sets: Vec<AtomicUsize>,
     /// The addresses of [`PODS`].
     pods: [[IpAddr; 2]; 2],
+}
+
+/// What a Service is for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Tcp,
+    Udp,
+    Drain,
 }
 
 impl<'a> Cluster<'a> {
@@ -44,53 +61,94 @@ impl<'a> Cluster<'a> {
         for (name, address) in PODS.iter().flatten().zip(pods.iter_mut().flatten()) {
             *address = world.pod(name)?.address4().into();
         }
-        Ok(Self { server, addresses: Vec::new(), sets: Vec::new(), pods })
+        let (addresses, udp, drains) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { server, services: 0, addresses, udp, drains, sets: Vec::new(), pods })
     }
 
     /// Makes Services until there are so many.
     pub(crate) fn grow(&mut self, services: usize) -> Result<()> {
-        let numbers = self.addresses.len()..services;
-        let made = numbers.clone().map(|number| objects::service(NAMESPACE, &name(number)));
-        let made = self.server.client().create_all(&made.collect::<Vec<_>>())?;
-        for service in &made {
-            let address = service["spec"]["clusterIP"].as_str().context("no clusterIP")?;
-            self.addresses.push(SocketAddr::new(address.parse()?, 80));
-            self.sets.push(AtomicUsize::new(0));
+        let mut next = [self.addresses.len(), self.udp.len(), self.drains.len()];
+        let mut wanted = Vec::new();
+        for number in self.services..services {
+            let kind = match number % EACH {
+                12 => Kind::Udp,
+                24 => Kind::Drain,
+                _ => Kind::Tcp,
+            };
+            if let Some(next) = next.get_mut(kind as usize) {
+                wanted.push((kind, *next));
+                *next += 1;
+            }
         }
-        let slices: Vec<_> = numbers.map(|number| self.slice(number, 0)).collect();
-        self.server.client().create_all(&slices)?;
+        let made = wanted.iter().map(|(kind, number)| kind.service(*number));
+        let made = self.server.client().create_all(&made.collect::<Vec<_>>())?;
+        for (service, (kind, _)) in made.iter().zip(&wanted) {
+            let address = service["spec"]["clusterIP"].as_str().context("no clusterIP")?;
+            let address = SocketAddr::new(address.parse()?, 80);
+            match kind {
+                Kind::Tcp => {
+                    self.addresses.push(address);
+                    self.sets.push(AtomicUsize::new(0));
+                }
+                Kind::Udp => self.udp.push(address),
+                Kind::Drain => self.drains.push(address),
+            }
+        }
+        let slices = wanted.iter().map(|(kind, number)| kind.slice(*number, self.pods[0]));
+        self.server.client().create_all(&slices.collect::<Vec<_>>())?;
+        self.services = services;
         say(&format!("  the API server has {services} Services"));
         Ok(())
     }
 
-    /// By which set of pods a Service is served.
+    /// By which set of pods a Service is served that answers by TCP.
     pub(crate) fn set(&self, number: usize) -> usize {
         self.sets.get(number).map_or(0, |set| set.load(Ordering::SeqCst))
     }
 
-    /// Has a Service served by the other set of pods.
+    /// Has such a Service served by the other set of pods.
     pub(crate) fn change(&self, number: usize) -> Result<()> {
         let set = 1 - self.set(number);
-        self.server.client().apply(&self.slice(number, set))?;
+        let pods = self.pods.into_iter().cycle().nth(set).unwrap_or(self.pods[0]);
+        self.server.client().apply(&Kind::Tcp.slice(number, pods))?;
         if let Some(known) = self.sets.get(number) {
             known.store(set, Ordering::SeqCst);
         }
         Ok(())
     }
 
-    /// So many Services, evenly spread over all.
+    /// So many Services that answer by TCP, evenly spread over all.
     pub(crate) fn some(&self, count: usize) -> Vec<SocketAddr> {
         let step = (self.addresses.len() / count.max(1)).max(1);
         self.addresses.iter().copied().rev().step_by(step).collect()
     }
-
-    fn slice(&self, number: usize, set: usize) -> Value {
-        let pods = self.pods.into_iter().cycle().nth(set).unwrap_or(self.pods[0]);
-        let endpoints = pods.map(|address| SocketAddr::new(address, PORT));
-        objects::slice(NAMESPACE, &name(number), "abcde", &endpoints)
-    }
 }
 
-fn name(number: usize) -> String {
-    format!("service-{number}")
+impl Kind {
+    fn service(self, number: usize) -> Value {
+        let mut service = objects::service(NAMESPACE, &self.name(number));
+        if matches!(self, Self::Udp) {
+            service["spec"]["ports"][0]["protocol"] = json!("UDP");
+        }
+        service
+    }
+
+    fn slice(self, number: usize, pods: [IpAddr; 2]) -> Value {
+        let port = if matches!(self, Self::Drain) { DRAIN } else { PORT };
+        let endpoints = pods.map(|address| SocketAddr::new(address, port));
+        let mut slice = objects::slice(NAMESPACE, &self.name(number), "abcde", &endpoints);
+        if matches!(self, Self::Udp) {
+            slice["ports"][0]["protocol"] = json!("UDP");
+        }
+        slice
+    }
+
+    fn name(self, number: usize) -> String {
+        let kind = match self {
+            Self::Tcp => "service",
+            Self::Udp => "udp",
+            Self::Drain => "drain",
+        };
+        format!("{kind}-{number}")
+    }
 }

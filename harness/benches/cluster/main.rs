@@ -14,6 +14,7 @@ mod measure;
 mod page;
 mod plot;
 mod proxy;
+mod traffic;
 
 use anyhow::{Context as _, Result, ensure};
 use shunt_harness::{
@@ -50,11 +51,13 @@ fn main() -> Result<()> {
     }
     page::write(&figures, &arguments.out)?;
     say(&page::table(&figures));
+    say(&page::traffic_table(&figures));
     Ok(())
 }
 
 /// What is measured, in the order of the tables.
-const KINDS: [Kind; 4] = [Kind::Shunt, Kind::ShuntPackets, Kind::KubeNftables, Kind::KubeIptables];
+const KINDS: [Kind; 5] =
+    [Kind::Shunt, Kind::ShuntConnect, Kind::ShuntPackets, Kind::KubeNftables, Kind::KubeIptables];
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 fn say(line: &str) {

@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
-use shunt_harness::{apiserver::Programs, probe::ProbeProgram, until};
+use shunt_harness::{
+    apiserver::Programs,
+    probe::{ProbeProgram, Socket},
+    until,
+};
 
 use crate::{
     KINDS,
@@ -16,6 +20,7 @@ use crate::{
     cluster::Cluster,
     proxy::{Kind, Proxy, Site},
     say,
+    traffic::{TURNS, Traffic},
 };
 
 /// Nothing takes this long: the slowest first fill that was seen took 35 s on a quiet machine.
@@ -24,8 +29,15 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// Services that are looked at to see whether all are there.
 const SAMPLE: usize = 100;
 
-/// The pause between two looks at whether a change is there: no figure is finer.
+/// The pause between two looks at whether a change is there, no figure is finer; later it is this
+/// part of the time that has passed. Each look costs processor time and leaves an entry in the
+/// connection tracking, which kube-proxy reads whole.
 const LOOK: Duration = Duration::from_micros(200);
+const LOOK_PART: u32 = 100;
+
+/// A proxy that rests uses less than this in [`REST`].
+const RESTS: Duration = Duration::from_millis(5);
+const REST: Duration = Duration::from_millis(300);
 
 /// From how many changes processor time is taken, at least and at most.
 const LEAST_CHANGES: usize = 3;
@@ -51,6 +63,8 @@ impl Figures {
 pub(crate) struct Size {
     pub(crate) services: usize,
     pub(crate) proxies: Vec<Measured>,
+    /// The data path in a world without a proxy.
+    pub(crate) without: Traffic,
 }
 
 /// What one proxy took.
@@ -69,6 +83,8 @@ pub(crate) struct Measured {
     pub(crate) rss: u64,
     /// At the most, in bytes.
     pub(crate) peak: u64,
+    /// The data path, while all proxies sleep.
+    pub(crate) traffic: Traffic,
 }
 
 /// A proxy at work, asleep unless it is its turn.
@@ -105,8 +121,32 @@ pub(crate) fn all(
         [contestant.measured.rss, contestant.measured.peak] = contestant.proxy.memory()?;
         say(&format!("  {} done", contestant.kind.name()));
     }
+    let without = traffic(&mut contestants, cluster, program)?;
     let proxies = contestants.into_iter().map(|contestant| contestant.measured).collect();
-    Ok(Size { services: cluster.addresses.len(), proxies })
+    Ok(Size { services: cluster.services, proxies, without })
+}
+
+/// Measures the data paths of all, which sleep, and returns that of a world without a proxy.
+fn traffic(
+    contestants: &mut [Contestant],
+    cluster: &Cluster<'_>,
+    program: &ProbeProgram,
+) -> Result<Traffic> {
+    let (site, mut without) = (Site::new(program, cluster.server)?, Traffic::default());
+    // The API server has nothing to do, but would not be quiet.
+    cluster.server.pause()?;
+    for _ in 0..TURNS {
+        without.turn(&site, None)?;
+        for Contestant { kind, site, measured, .. } in &mut *contestants {
+            let done = measured.traffic.turn(site, Some(cluster));
+            done.with_context(|| kind.name())?;
+        }
+    }
+    cluster.server.go_on()?;
+    let proxies = contestants.iter_mut().map(|contestant| &mut contestant.measured.traffic);
+    proxies.chain([&mut without]).for_each(Traffic::condense);
+    say("  data paths done");
+    Ok(without)
 }
 
 /// Starts a proxy several times in a world of its own, the last of them to stay.
@@ -128,7 +168,9 @@ fn started(
         if starts.len() < STARTS {
             continue;
         }
-        ensure!(site.serves(&cluster.addresses)?, "{} does not serve all", kind.name());
+        let serves_all = site.serves(Socket::tcp4(), &cluster.addresses)?
+            && site.serves(Socket::udp4(), &cluster.udp)?;
+        ensure!(serves_all, "{} does not serve all", kind.name());
         proxy.sleep()?;
         say(&format!("  {} started in {:.0?} ms", kind.name(), starts));
         let measured = Measured {
@@ -139,13 +181,17 @@ fn started(
             cpu_changes: 0,
             rss: 0,
             peak: 0,
+            traffic: Traffic::default(),
         };
         return Ok(Contestant { kind, proxy, site, measured });
     }
 }
 
 fn until_all(site: &Site, services: &[SocketAddr]) -> Result<()> {
-    until("all Services to be served", LIMIT, || match site.serves(services) {
+    let (one, all) = (services.get(..1).unwrap_or_default(), services);
+    // A look at all takes the processor from who is to serve them.
+    let serves = || Ok(site.serves(Socket::tcp4(), one)? && site.serves(Socket::tcp4(), all)?);
+    until("all Services to be served", LIMIT, || match serves() {
         Ok(true) => Some(Ok(())),
         Ok(false) => None,
         Err(error) => Some(Err(error)),
@@ -173,11 +219,11 @@ impl Contestant {
         let (mut before, mut since) = (self.proxy.cpu()?, Instant::now());
         until("a proxy to be at rest", LIMIT, || {
             match self.proxy.cpu() {
-                Ok(now) if now == before => {}
+                Ok(now) if now.saturating_sub(before) < RESTS => {}
                 Ok(now) => (before, since) = (now, Instant::now()),
                 Err(error) => return Some(Err(error)),
             }
-            (since.elapsed() > Duration::from_millis(300)).then_some(Ok(()))
+            (since.elapsed() > REST).then_some(Ok(()))
         })?
     }
 
@@ -201,7 +247,7 @@ impl Contestant {
         while self.site.set(to)? != Some(set) {
             ensure!(start.elapsed() < LIMIT, "a change is not seen");
             // Whoever looks all the time takes the processor from those who are looked at.
-            thread::park_timeout(LOOK);
+            thread::park_timeout(LOOK.max(start.elapsed() / LOOK_PART));
         }
         Ok(())
     }

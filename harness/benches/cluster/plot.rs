@@ -13,6 +13,7 @@ pub(crate) struct Plot {
 /// The values of one proxy.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
+    pub(crate) colour: &'static str,
     pub(crate) values: Vec<f64>,
 }
 
@@ -22,9 +23,6 @@ const RIGHT: f64 = 110.0;
 const ROW: f64 = 26.0;
 const HEAD: f64 = 34.0;
 const FOOT: f64 = 34.0;
-
-/// Colours of the rows, in order; those of ours are blue.
-const COLOURS: [&str; 4] = ["#1f5fbf", "#6fa3e8", "#c2410c", "#a16207"];
 
 /// The plots, one below the other, as a file.
 pub(crate) fn file(plots: &[Plot]) -> String {
@@ -87,15 +85,16 @@ impl Plot {
                 self.unit
             );
         }
-        for (row, (number, colour)) in self.rows.iter().zip((0..).zip(COLOURS.iter().cycle())) {
+        for (row, number) in self.rows.iter().zip(0..) {
             let y = top + HEAD + ROW * (f64::from(number) + 0.5);
-            row.draw(svg, y, colour, self.unit, &x);
+            row.draw(svg, y, self.unit, &x);
         }
     }
 }
 
 impl Row {
-    fn draw(&self, svg: &mut String, y: f64, colour: &str, unit: &str, x: &impl Fn(f64) -> f64) {
+    fn draw(&self, svg: &mut String, y: f64, unit: &str, x: &impl Fn(f64) -> f64) {
+        let colour = self.colour;
         let _ = writeln!(
             svg,
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",

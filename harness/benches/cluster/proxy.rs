@@ -21,7 +21,14 @@ use shunt_harness::{
     world::{World, WorldBuilder, cluster_cidr},
 };
 
-use crate::cluster::{PODS, PORT};
+/// The port at which the pods of a world answer, by TCP and UDP.
+pub(crate) const PORT: u16 = 8080;
+
+/// The port at which they take streams.
+pub(crate) const DRAIN: u16 = 8081;
+
+/// The pods that serve: every Service has both of one set or both of the other.
+pub(crate) const PODS: [[&str; 2]; 2] = [["a-1", "a-2"], ["b-1", "b-2"]];
 
 /// The variable that names the agent's binary; `cargo xtask bench` builds and names it.
 const AGENT: &str = "SHUNT_AGENT";
@@ -31,6 +38,8 @@ const AGENT: &str = "SHUNT_AGENT";
 pub(crate) enum Kind {
     /// The agent with both dataplanes, its default.
     Shunt,
+    /// The agent with connect-time balancing alone.
+    ShuntConnect,
     /// The agent with the packet path alone.
     ShuntPackets,
     /// kube-proxy in nftables mode.
@@ -44,6 +53,7 @@ impl Kind {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Shunt => "Shunt",
+            Self::ShuntConnect => "Shunt, connect-time alone",
             Self::ShuntPackets => "Shunt, packet path alone",
             Self::KubeNftables => "kube-proxy, nftables",
             Self::KubeIptables => "kube-proxy, iptables",
@@ -51,7 +61,7 @@ impl Kind {
     }
 }
 
-/// A world in which one proxy serves.
+/// A world in which one proxy serves, or none.
 pub(crate) struct Site {
     relay: Relay,
     pub(crate) world: World,
@@ -67,7 +77,10 @@ impl Site {
         let world = builder.build()?;
         for name in PODS.iter().flatten() {
             let pod = world.pod(name)?;
-            pod.serve(Transport::Tcp, &[SocketAddr::new(pod.address4().into(), PORT)])?;
+            for transport in [Transport::Tcp, Transport::Udp] {
+                pod.serve(transport, &[pod.at(Family::V4, PORT)])?;
+            }
+            pod.drain(pod.at(Family::V4, DRAIN))?;
         }
         let relay = Relay::start(server.address(), &world)?;
         Ok(Self { relay, world })
@@ -85,6 +98,7 @@ impl Site {
         let kubeconfig = kubeconfig.write(self.world.folder(), "proxy")?;
         let mut command = match kind {
             Kind::Shunt => self.agent("auto", &kubeconfig)?,
+            Kind::ShuntConnect => self.agent("connect", &kubeconfig)?,
             Kind::ShuntPackets => self.agent("nftables", &kubeconfig)?,
             Kind::KubeNftables => kube_proxy(programs, &self.world, "nftables", &kubeconfig)?,
             Kind::KubeIptables => kube_proxy(programs, &self.world, "iptables", &kubeconfig)?,
@@ -94,7 +108,7 @@ impl Site {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let process = self.world.host().command(command)?.spawn();
         let process = process.with_context(|| format!("cannot start {}", kind.name()))?;
-        Ok(Proxy { process, log })
+        Ok(Proxy { process, log, cgroup: self.world.host().cgroup().to_owned() })
     }
 
     /// From which of the sets of pods an answer comes at this address; `None` if from none.
@@ -105,11 +119,17 @@ impl Site {
         Ok(PODS.iter().position(|set| set.contains(&visit.said.server.as_str())))
     }
 
+    /// The addresses of all that serve, at a port.
+    pub(crate) fn servers(&self, port: u16) -> Result<Vec<SocketAddr>> {
+        let pods = PODS.iter().flatten();
+        pods.map(|name| Ok(self.world.pod(name)?.at(Family::V4, port))).collect()
+    }
+
     /// Whether all of these Services answer.
-    pub(crate) fn serves(&self, services: &[SocketAddr]) -> Result<bool> {
+    pub(crate) fn serves(&self, socket: Socket, services: &[SocketAddr]) -> Result<bool> {
         let Some(&first) = services.first() else { bail!("no Services to look at") };
         let count = u32::try_from(services.len()).context("too many Services")?;
-        let mut burst = Burst::new(Socket::tcp4(), first, count);
+        let mut burst = Burst::new(socket, first, count);
         burst.to = services.to_vec();
         Ok(self.world.pod("client")?.burst(burst)?.failures.is_empty())
     }
@@ -134,6 +154,7 @@ impl Site {
 pub(crate) struct Proxy {
     process: Child,
     log: PathBuf,
+    cgroup: PathBuf,
 }
 
 impl Proxy {
@@ -147,20 +168,19 @@ impl Proxy {
         self.signal(Signal::SIGCONT)
     }
 
-    /// Processor time that it and the programs that it called have used.
+    /// Processor time that it and the programs that it calls have used, also those that have not
+    /// ended: what its cgroup says, where beside it there is only the host's probe, which sleeps.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let stat = fs::read_to_string(self.file("stat")).context("a proxy is gone")?;
-        // The name of the program is in brackets, and may have spaces.
-        let (_, fields) = stat.rsplit_once(')').context("stat is not as it should be")?;
-        // utime, stime, and the same of children that were waited for, in hundredths of a second.
-        let ticks = fields.split_whitespace().skip(11).take(4);
-        let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap_or_default()).sum();
-        Ok(Duration::from_millis(ticks * 10))
+        let stat = fs::read_to_string(self.cgroup.join("cpu.stat")).context("no cgroup")?;
+        let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec "));
+        let usage = usage.context("cpu.stat is not as it should be")?;
+        Ok(Duration::from_micros(usage.parse().context("cpu.stat is not as it should be")?))
     }
 
     /// VmRSS and VmHWM, in bytes.
     pub(crate) fn memory(&self) -> Result<[u64; 2]> {
-        let status = fs::read_to_string(self.file("status")).context("a proxy is gone")?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+            .context("a proxy is gone")?;
         Ok(["VmRSS:", "VmHWM:"].map(|name| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
@@ -174,10 +194,6 @@ impl Proxy {
         let mut lines: Vec<&str> = log.lines().rev().take(15).collect();
         lines.reverse();
         lines.join("\n")
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        Path::new("/proc").join(self.process.id().to_string()).join(name)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
