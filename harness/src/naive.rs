@@ -201,9 +201,9 @@ impl NaiveCluster {
             state.endpoints.push(endpoint);
         }
         state.affinity_seconds = service.affinity_seconds.map(|seconds| seconds.clamp(1, 86_400));
+        // [1] Filtered by family; with none left there is no restriction.
         state.source_ranges = service.source_ranges.clone();
         state.source_ranges.retain(|range| Family::of(range.addr()) == family);
-        state.restricted = !service.source_ranges.is_empty();
         state
     }
 

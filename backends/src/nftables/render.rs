@@ -41,7 +41,7 @@ impl Record {
 
     /// Whether its load-balancer VIPs admit only some sources.
     pub(super) fn is_ranged(&self) -> bool {
-        self.port.restricted || !self.port.source_ranges.is_empty()
+        !self.port.source_ranges.is_empty()
     }
 }
 

@@ -126,7 +126,6 @@ impl State {
         }
         port.has_any = !sketch.cluster.is_empty();
         port.affinity_seconds = sketch.affinity;
-        port.restricted = sketch.ranged;
         if sketch.ranged {
             port.source_ranges = vec!["192.168.1.0/24".parse().unwrap()];
         }

@@ -95,6 +95,9 @@ impl Judge {
             Warning::DuplicatePort { service, .. } => {
                 Notice::warn_of_service(service.clone(), "DuplicatePort", "Plan", note)
             }
+            Warning::NoRangeOfFamily { service, .. } => {
+                Notice::warn_of_service(service.clone(), "NoRangeOfFamily", "Plan", note)
+            }
             Warning::NoPrimaryAddress { .. } => {
                 Notice::warn_of_node("NoPrimaryAddress", "Plan", note)
             }

@@ -108,11 +108,9 @@ pub struct ServicePort {
     pub has_any: bool,
     /// The time-out of ClientIP affinity in seconds, sliding; `None` for no affinity.
     pub affinity_seconds: Option<u32>,
-    /// Source ranges of this family for the load-balancer VIPs; empty means no restriction.
+    /// Source ranges of this family for the load-balancer VIPs; empty means no restriction, also
+    /// where the Service names ranges of the other family.
     pub source_ranges: Vec<IpNet>,
-    /// Whether the Service names source ranges of any family. If it does, and none is of this
-    /// family, the VIPs of this family are open to nobody.
-    pub restricted: bool,
 }
 
 impl ServicePort {
@@ -128,7 +126,6 @@ impl ServicePort {
             has_any: false,
             affinity_seconds: None,
             source_ranges: Vec::new(),
-            restricted: false,
         }
     }
 

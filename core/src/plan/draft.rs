@@ -58,8 +58,24 @@ pub(super) fn draft(cluster: &Cluster, name: &ObjectName) -> ServiceDraft {
         let addresses = draft.cluster_ips.into_iter().flatten();
         draft.ports.extend(addresses.map(|address| draft_port(cluster, service, port, address)));
     }
+    draft.warnings.extend(unrestricted(service, draft.cluster_ips));
     draft.health = health::check(service, &draft.ports);
     draft
+}
+
+/// Families are independent, so where a Service has source ranges but none of a family, its VIPs
+/// of that family are open to everybody: hardly what was meant.
+fn unrestricted(service: &Service, cluster_ips: ClusterIps) -> Option<Warning> {
+    let has = |address: IpAddr, family| Family::of(address) == family;
+    let is_unrestricted = |family: &Family| {
+        service.load_balancer_ips.iter().any(|address| has(*address, *family))
+            && !service.source_ranges.iter().any(|range| has(range.addr(), *family))
+    };
+    if service.source_ranges.is_empty() {
+        return None;
+    }
+    let family = cluster_ips.into_iter().flatten().map(Family::of).find(is_unrestricted)?;
+    Some(Warning::NoRangeOfFamily { service: service.name.clone(), family })
 }
 
 /// Section 3 of service-semantics: which lists the policies use, and what is in them.
@@ -91,7 +107,6 @@ fn draft_port(
         has_any: selection.has_any,
         affinity_seconds: affinity::seconds(service),
         source_ranges: service.source_ranges.iter().filter(of_family).copied().collect(),
-        restricted: !service.source_ranges.is_empty(),
     };
     let key = ServicePortKey {
         service: service.name.clone(),

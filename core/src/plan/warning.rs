@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 
 use super::{Frontend, ServicePortKey};
-use crate::model::{ObjectName, Protocol};
+use crate::model::{Family, ObjectName, Protocol};
 
 /// Something odd about an object. It stops nothing, and it is said once as long as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,13 @@ pub enum Warning {
         port: Arc<str>,
         /// The protocol.
         protocol: Protocol,
+    },
+    /// A Service has source ranges, but none of a family in which it has load-balancer VIPs.
+    NoRangeOfFamily {
+        /// The Service.
+        service: ObjectName,
+        /// The family whose VIPs are open to everybody.
+        family: Family,
     },
     /// NodePorts are wanted on the Node's primary addresses, and none is known.
     NoPrimaryAddress {
@@ -64,6 +71,11 @@ impl fmt::Display for Warning {
                 f,
                 "Service {service} has more than one {protocol} port named \"{port}\": only the \
                  first is served"
+            ),
+            Self::NoRangeOfFamily { service, family } => write!(
+                f,
+                "Load-balancer VIPs of Service {service} are open to everybody in {family}: none \
+                 of its source ranges is of that family"
             ),
             Self::NoPrimaryAddress { node } => {
                 write!(f, "NodePorts are answered nowhere: no address of Node {node} is known")

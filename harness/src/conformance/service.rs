@@ -150,18 +150,10 @@ impl Service {
         self
     }
 
-    /// Restricts the load-balancer VIPs to source ranges of which none is of this family.
-    #[must_use]
-    pub const fn closed(mut self) -> Self {
-        self.port.restricted = true;
-        self
-    }
-
     /// Restricts the load-balancer VIPs to a source range.
     #[must_use]
     pub fn source_range(mut self, range: IpNet) -> Self {
         self.port.source_ranges.push(range);
-        self.port.restricted = true;
         self
     }
 }

@@ -9,8 +9,8 @@ use shunt_core::backend::{Feature, LeftReason};
 use super::{Dialect, Service, Stage, external_ip, service_ip};
 use crate::{probe::How, world::Pod};
 
-/// Ranges that exclude everybody; where they are enforced, ranges of each client, of the node, and
-/// of the other family; else the same with affinity.
+/// Ranges that exclude everybody; where they are enforced, ranges of each client and of the node,
+/// and none; else the same with affinity.
 ///
 /// # Errors
 ///
@@ -89,11 +89,10 @@ fn enforced(
             }
         }
     }
-    // No range of this family: open to nobody.
-    stage.serve([service.clone().closed()])?.nothing()?;
+    // The last range goes: open to everybody.
+    stage.serve([service.clone()])?.nothing()?;
     for pod in stage.clients()? {
-        stage.expect_silence(pod, dialect, balancer).context("nobody is allowed")?;
-        stage.expect_served(pod, dialect, external, endpoints)?;
+        stage.expect_served(pod, dialect, balancer, endpoints).context("everybody is allowed")?;
     }
     own_vip(stage, dialect, &service, balancer).context("from the VIP itself")
 }

@@ -103,7 +103,9 @@ impl Frontends {
 
 fn reason_to_leave(port: &ServicePort, frontend: &plan::Frontend) -> Option<LeftReason> {
     match frontend.kind {
-        FrontendKind::LoadBalancerIp(_) if port.restricted => Some(LeftReason::SourceRanges),
+        FrontendKind::LoadBalancerIp(_) if !port.source_ranges.is_empty() => {
+            Some(LeftReason::SourceRanges)
+        }
         FrontendKind::ClusterIp(_) if frontend.on_interface.is_some() => {
             Some(LeftReason::OnInterface(frontend.clone()))
         }

@@ -63,7 +63,9 @@ fn which_frontends_are_served() {
     check(Protocol::Udp, |_| {}, &all, None);
     check(Protocol::Sctp, |_| {}, &[], Some(LeftReason::Protocol(Protocol::Sctp)));
 
-    let restricted = |port: &mut ServicePort| port.restricted = true;
+    let restricted = |port: &mut ServicePort| {
+        port.source_ranges = vec!["192.0.2.0/24".parse().unwrap()];
+    };
     let without_vip = [CLUSTER_IP, EXTERNAL_IP, NODE_PORT];
     check(Protocol::Tcp, restricted, &without_vip, Some(LeftReason::SourceRanges));
 
@@ -81,7 +83,7 @@ fn an_affinity_is_not_split() {
     check(Protocol::Tcp, affine, &[CLUSTER_IP, EXTERNAL_IP, VIP, NODE_PORT], None);
     let restricted = |port: &mut ServicePort| {
         port.affinity_seconds = Some(10800);
-        port.restricted = true;
+        port.source_ranges = vec!["192.0.2.0/24".parse().unwrap()];
     };
     check(Protocol::Tcp, restricted, &[], Some(LeftReason::SourceRanges));
 

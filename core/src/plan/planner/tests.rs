@@ -236,6 +236,43 @@ fn a_node_without_addresses_is_said_once() {
 }
 
 #[test]
+fn vips_without_a_range_of_their_family_are_open_to_everybody_and_that_is_said() {
+    let mut world = World::new();
+    let mut check = |vips: &[&str], ranges: &[&str], restricted: [bool; 2], warned: &[&str]| {
+        let change = |service: &mut Service| {
+            service.cluster_ips.push("fd96::1".parse().expect("an address"));
+            service.load_balancer_ips = vips.iter().map(|ip| ip.parse().unwrap()).collect();
+            service.source_ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
+        };
+        world.take([gone("web")]);
+        let (delta, warnings) = world.delta([service("web", 1, change)]);
+        for (key, state) in &delta.service_ports {
+            let state = state.as_ref().expect("a state");
+            let expected = restricted[usize::from(key.family == Family::V6)];
+            assert_eq!(!state.source_ranges.is_empty(), expected, "{ranges:?} {key}");
+        }
+        let families: Vec<_> = warned
+            .iter()
+            .map(|family| {
+                format!(
+                    "Load-balancer VIPs of Service default/web are open to everybody in {family}: \
+                     none of its source ranges is of that family"
+                )
+            })
+            .collect();
+        let warnings: Vec<_> = warnings.iter().map(Warning::to_string).collect();
+        assert_eq!(warnings, families, "{vips:?} {ranges:?}");
+    };
+    let both = ["203.0.113.1", "2001:db8::1"];
+    check(&both, &[], [false, false], &[]);
+    check(&both, &["10.0.0.0/8"], [true, false], &["IPv6"]);
+    check(&both, &["fd77::/64"], [false, true], &["IPv4"]);
+    check(&both, &["10.0.0.0/8", "fd77::/64"], [true, true], &[]);
+    check(&both[..1], &["10.0.0.0/8"], [true, false], &[]);
+    check(&[], &["fd77::/64"], [false, true], &[]);
+}
+
+#[test]
 fn a_slice_waits_for_its_service() {
     let mut world = World::new();
     let name = ObjectName::new("default", "web-1");

@@ -242,7 +242,9 @@ impl World {
                 .collect();
             port.has_any = wish.elsewhere || !port.endpoints.is_empty();
             port.affinity_seconds = wish.affinity;
-            port.restricted = wish.restricted;
+            if wish.restricted {
+                port.source_ranges.push("192.0.2.0/24".parse().unwrap());
+            }
             planned.insert(key, Arc::new(port));
         }
         planned
