@@ -1,57 +1,67 @@
 //! One of two worlds that are the same but for the proxy.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     fs::{self, File},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use nix::errno::Errno;
-use shunt_core::model::Family;
+use anyhow::{Context as _, Result, bail};
+use shunt_core::model::{Family, Protocol};
 use shunt_harness::{
-    apiserver::{ApiServer, Credential, Programs, Relay, kube_proxy},
-    probe::{Failure, Fate, ProbeProgram, Socket, Transport},
+    apiserver::{ApiServer, Credential, KubeProxyOptions, Programs, Relay, kube_proxy},
+    probe::{ProbeProgram, Socket, Transport},
     until,
-    world::{Addresses, KernelSocket, Pod, World, cluster_cidr},
+    world::{Addresses, Pod, World, cluster_cidr},
 };
 
 use crate::{
     generate::{PODS, PORT},
+    knock::{self, Door},
     look::{Cell, Outcome},
+    sctp,
+    settings::{Modes, Settings},
 };
 
-/// No condition takes this long.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long a proxy may take to serve what it was told. kube-proxy tries a failed sync again after
+/// half a minute, and on a machine that has no time for it several fail.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// How long silence is waited for, at the first look.
-const SILENCE: Duration = Duration::from_millis(400);
+pub(crate) const QUIET: Duration = Duration::from_millis(400);
 
 /// Knocks for each cell at the first look: of three endpoints one is missed once in 40 times, and
 /// what then differs is looked at again.
 const KNOCKS: u32 = 12;
 
-/// Sockets of one pod that are open at once.
-const AT_ONCE: usize = 500;
+/// How many times more knocks are worth it, however long one looks.
+const ENOUGH: u32 = 4;
 
-/// The first port of UDP sockets: above that of servers.
-const FIRST_PORT: u16 = 10_000;
+/// Knocks for each cell.
+pub(crate) fn knocks(patience: u32) -> usize {
+    (KNOCKS * patience.min(ENOUGH)) as usize
+}
+
+/// The local ports of knocks: above those of servers.
+const PORTS: std::ops::Range<u16> = 10_000..60_000;
 
 /// Who serves.
-pub(crate) enum Proxy {
-    KubeProxy(Programs),
-    /// The agent in a mode.
-    Shunt(&'static str),
+#[derive(Clone, Copy)]
+pub(crate) enum Proxy<'a> {
+    KubeProxy(&'a Programs),
+    Shunt,
 }
 
 /// A world with a proxy.
 pub(crate) struct Twin {
     process: Child,
-    /// The last local port of a UDP socket.
-    ports: RefCell<u16>,
+    /// How many ports were used.
+    ports: AtomicU32,
+    names: BTreeMap<IpAddr, String>,
     _relay: Relay,
     // Removed after the proxy has ended.
     pub(crate) world: World,
@@ -61,7 +71,9 @@ impl Twin {
     pub(crate) fn start(
         program: &ProbeProgram,
         server: &ApiServer<'_>,
-        proxy: &Proxy,
+        proxy: Proxy<'_>,
+        modes: Modes,
+        settings: &Settings,
     ) -> Result<Self> {
         let world = World::standard(program)?;
         for (name, _, _) in PODS {
@@ -75,27 +87,35 @@ impl Twin {
         let relay = Relay::start(server.address(), &world)?;
         kubeconfig.server = format!("https://{}", relay.address());
         let kubeconfig = kubeconfig.write(world.folder(), "proxy")?;
+        let &Settings { knows_pods, node_port_addresses, .. } = settings;
         let mut command = match proxy {
-            Proxy::KubeProxy(programs) => kube_proxy(programs, &world, "nftables", &kubeconfig)?,
-            Proxy::Shunt(mode) => {
+            Proxy::KubeProxy(programs) => {
+                let mode = modes.theirs;
+                let options = KubeProxyOptions { mode, knows_pods, node_port_addresses };
+                kube_proxy(programs, &world, options, &kubeconfig)?
+            }
+            Proxy::Shunt => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
-                let cidrs = Family::ALL.map(|family| cluster_cidr(family).to_string());
                 command
-                    .args(["--mode", mode, "--node-name", World::OWN_NODE])
-                    .args(["--cluster-cidr", &cidrs.join(",")])
+                    .args(["--mode", modes.ours, "--node-name", World::OWN_NODE])
+                    .args(["--nodeport-addresses", &node_port_addresses.join(",")])
                     .arg("--kubeconfig")
                     .arg(kubeconfig)
                     .arg("--cgroup")
                     .arg(world.cgroup())
                     .arg("--pin-path")
                     .arg(world.pin_path());
+                if knows_pods {
+                    let nets = Family::ALL.map(|family| cluster_cidr(family).to_string());
+                    command.args(["--cluster-cidr", &nets.join(",")]);
+                }
                 command
             }
         };
         let log = File::create(world.folder().join("proxy.log")).context("cannot make a log")?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let process = world.host().command(command)?.spawn().context("cannot start a proxy")?;
-        Ok(Self { process, ports: RefCell::new(FIRST_PORT), _relay: relay, world })
+        Ok(Self { process, ports: AtomicU32::new(0), names: names(&world), _relay: relay, world })
     }
 
     /// The addresses of the node.
@@ -103,41 +123,74 @@ impl Twin {
         self.world.host().addresses()
     }
 
+    /// Who has an address, for people.
+    pub(crate) fn name(&self, address: IpAddr) -> String {
+        self.names.get(&address).cloned().unwrap_or_else(|| address.to_string())
+    }
+
+    /// A local port that none had for long.
+    pub(crate) fn fresh_port(&self) -> u16 {
+        let number = self.ports.fetch_add(1, Ordering::Relaxed) % PORTS.len() as u32;
+        PORTS.start + u16::try_from(number).unwrap_or_default()
+    }
+
     /// Waits until a Service answers.
-    pub(crate) fn until_served(&self, to: SocketAddr) -> Result<()> {
+    pub(crate) fn until_served(&mut self, to: SocketAddr) -> Result<()> {
         let client = self.world.pod("client")?;
-        let served = until("a Service to be served", LIMIT, || {
-            client.visit(Socket::of(Transport::Tcp, to), to).ok().map(drop)
+        let process = &mut self.process;
+        let served = until("a Service to be served", LIMIT, || match process.try_wait() {
+            Ok(None) => client.visit(Socket::of(Transport::Tcp, to), to).ok().map(|_| Ok(())),
+            ended => Some(Err(anyhow::anyhow!("the proxy ended: {ended:?}"))),
         });
-        served.with_context(|| {
-            fs::read_to_string(self.world.folder().join("proxy.log")).unwrap_or_default()
-        })
+        served.and_then(|served| served).with_context(|| self.end_of_log())
+    }
+
+    /// What the proxy said last.
+    fn end_of_log(&self) -> String {
+        let log = fs::read_to_string(self.world.folder().join("proxy.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
     /// What comes of each cell; `patience` is how many times longer than usual to look.
     pub(crate) fn look(&self, cells: &[Cell], patience: u32) -> Result<Vec<Outcome>> {
         let mut outcomes = vec![None; cells.len()];
-        let mut by_client: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut by_client: BTreeMap<&str, (Vec<usize>, Vec<Door>)> = BTreeMap::new();
         for (number, cell) in cells.iter().enumerate() {
-            by_client.entry(cell.client).or_default().push(number);
-        }
-        for (client, numbers) in by_client {
-            let pod = if client == World::OWN_NODE {
-                self.world.host()
-            } else {
-                self.world.pod(client)?
+            let transport = match cell.protocol {
+                Protocol::Tcp => Transport::Tcp,
+                Protocol::Udp => Transport::Udp,
+                Protocol::Sctp => {
+                    let pod = self.pod(cell.client)?;
+                    outcomes[number] = Some(sctp::knock(self, pod, cell.to, patience)?);
+                    continue;
+                }
             };
-            let chunk = (AT_ONCE / (KNOCKS * patience) as usize).max(1);
-            for some in numbers.chunks(chunk) {
-                let chosen: Vec<&Cell> = some.iter().map(|&number| &cells[number]).collect();
-                let found = look(pod, &chosen, patience, &mut self.ports.borrow_mut())?;
-                for (&number, outcome) in some.iter().zip(found) {
+            let (numbers, doors) = by_client.entry(cell.client).or_default();
+            numbers.push(number);
+            doors.push((transport, cell.to));
+        }
+        thread::scope(|scope| {
+            let mut looking = Vec::new();
+            for (client, (numbers, doors)) in by_client {
+                let pod = self.pod(client)?;
+                let look = move || knock::knock(self, pod, &doors, patience);
+                looking.push((numbers, scope.spawn(look)));
+            }
+            for (numbers, looking) in looking {
+                let found = looking.join().unwrap_or_else(|_| bail!("a look panicked"))?;
+                for (number, outcome) in numbers.into_iter().zip(found) {
                     outcomes[number] = Some(outcome);
                 }
             }
-        }
+            anyhow::Ok(())
+        })?;
         let all: Option<Vec<Outcome>> = outcomes.into_iter().collect();
         all.context("a cell was not looked at")
+    }
+
+    fn pod(&self, client: &str) -> Result<&Pod> {
+        if client == World::OWN_NODE { Ok(self.world.host()) } else { self.world.pod(client) }
     }
 }
 
@@ -149,75 +202,17 @@ impl Drop for Twin {
     }
 }
 
-/// Knocks several times for each cell, at all of them at once, and hears who opens.
-fn look(pod: &Pod, cells: &[&Cell], patience: u32, ports: &mut u16) -> Result<Vec<Outcome>> {
-    let mut knocks = Vec::new();
-    for (number, cell) in cells.iter().enumerate() {
-        for _ in 0..KNOCKS * patience {
-            let socket = pod.open(Socket::of(cell.transport, cell.to))?;
-            if cell.transport == Transport::Udp {
-                // Datagrams between the same ports are one flow, which goes on where it went.
-                *ports = if *ports > 60_000 { FIRST_PORT } else { *ports + 1 };
-                socket.bind(SocketAddr::new(unspecified(cell.to), *ports))?;
-            }
-            let heard = socket.knock(cell.to).err().map(|failure| words(&failure));
-            knocks.push(Knock { cell: number, socket, heard });
+fn names(world: &World) -> BTreeMap<IpAddr, String> {
+    let mut names = BTreeMap::new();
+    let mut add = |name: &str, addresses: Addresses| {
+        for family in Family::ALL {
+            names.insert(addresses.of(family), name.to_owned());
         }
+    };
+    for pod in world.pods() {
+        add(pod.name(), pod.addresses());
     }
-    let start = Instant::now();
-    while knocks.iter().any(|knock| knock.heard.is_none()) && start.elapsed() < SILENCE * patience {
-        for knock in &mut knocks {
-            if knock.heard.is_none() {
-                knock.heard = knock.look()?;
-            }
-        }
-    }
-    let mut outcomes = vec![Outcome::default(); cells.len()];
-    for knock in knocks {
-        let heard = knock.heard.unwrap_or_else(|| "silence".to_owned());
-        outcomes[knock.cell].0.insert(heard);
-    }
-    Ok(outcomes)
-}
-
-/// A socket that waits for an answer.
-struct Knock<'a> {
-    /// Which of the cells it is for.
-    cell: usize,
-    socket: KernelSocket<'a>,
-    /// Who answered and what source it saw, or an error.
-    heard: Option<String>,
-}
-
-impl Knock<'_> {
-    /// What it has heard by now.
-    fn look(&self) -> Result<Option<String>> {
-        match self.socket.fate()? {
-            Fate::Waiting => Ok(None),
-            Fate::Failed(errno) => Ok(Some(format!("{:?}", Errno::from_raw(errno)))),
-            Fate::Answered => match self.socket.receive() {
-                Ok(received) => {
-                    let said = received.said;
-                    Ok(Some(format!("{} sees {}", said.server, said.source.ip())))
-                }
-                // Connected, and the greeting is on its way.
-                Err(failure) if failure.errno().is_some_and(|(_, no)| no == Errno::EAGAIN) => {
-                    Ok(None)
-                }
-                Err(failure) => Ok(Some(words(&failure))),
-            },
-        }
-    }
-}
-
-/// The error, whichever call it came from: a refusal at once and one a moment later are the same.
-fn words(failure: &Failure) -> String {
-    failure.errno().map_or_else(|| failure.to_string(), |(_, errno)| format!("{errno:?}"))
-}
-
-fn unspecified(to: SocketAddr) -> IpAddr {
-    match to {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    }
+    add(World::OWN_NODE, world.host().addresses());
+    add("node-a's second address", world.second_host_addresses());
+    names
 }

@@ -5,11 +5,8 @@ use anyhow::Result;
 use crate::{
     kubernetes,
     process::{cargo, run as run_command},
-    setup, workspace,
+    workspace,
 };
-
-/// What kube-proxy calls in its iptables mode.
-const PACKAGES: [&str; 1] = ["iptables"];
 
 /// Runs the benchmarks of the harness, optimised, beside an optimised agent. The first argument
 /// may name one that is not of the dataplanes alone.
@@ -17,7 +14,6 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let bench = match args.first().map(String::as_str) {
         Some("differential") => return differential(args.get(1).map(String::as_str)),
         Some("cluster") => {
-            setup::packages(&PACKAGES)?;
             kubernetes::build()?;
             "cluster"
         }

@@ -25,15 +25,15 @@ const SOURCES: [&str; 4] = ["go.mod", "go.sum", "kube-apiserver/main.go", "kube-
 /// Where Go is looked for beside PATH: where its makers say it is to be unpacked.
 const GO: &str = "/usr/local/go/bin/go";
 
-/// What kube-proxy calls in the mode in which it is compared.
-const NFT: &str = "nftables";
+/// What kube-proxy calls in the modes in which it is compared.
+const PACKAGES: [&str; 2] = ["nftables", "iptables"];
 
 /// Debian's package of Go.
 const GO_PACKAGE: &str = "golang-go";
 
 /// Builds the programs unless they are cached, which costs nothing.
 pub(crate) fn build() -> Result<()> {
-    setup::packages(&[NFT])?;
+    setup::packages(&PACKAGES)?;
     let module = workspace::root().join("harness/kubernetes");
     let folder = tools::folder()?.join("kubernetes");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

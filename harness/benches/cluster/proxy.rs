@@ -16,7 +16,7 @@ use nix::{
 };
 use shunt_core::model::Family;
 use shunt_harness::{
-    apiserver::{ApiServer, Credential, Programs, Relay, kube_proxy},
+    apiserver::{ApiServer, Credential, KubeProxyOptions, Programs, Relay, kube_proxy},
     probe::{Burst, ProbeProgram, Socket, Transport},
     world::{World, WorldBuilder, cluster_cidr},
 };
@@ -96,12 +96,14 @@ impl Site {
         let mut kubeconfig = server.kubeconfig(Credential::Token(ApiServer::PROXY.to_owned()));
         kubeconfig.server = format!("https://{}", self.relay.address());
         let kubeconfig = kubeconfig.write(self.world.folder(), "proxy")?;
+        let kube =
+            |mode| kube_proxy(programs, &self.world, KubeProxyOptions::of_mode(mode), &kubeconfig);
         let mut command = match kind {
             Kind::Shunt => self.agent("auto", &kubeconfig)?,
             Kind::ShuntConnect => self.agent("connect", &kubeconfig)?,
             Kind::ShuntPackets => self.agent("nftables", &kubeconfig)?,
-            Kind::KubeNftables => kube_proxy(programs, &self.world, "nftables", &kubeconfig)?,
-            Kind::KubeIptables => kube_proxy(programs, &self.world, "iptables", &kubeconfig)?,
+            Kind::KubeNftables => kube("nftables")?,
+            Kind::KubeIptables => kube("iptables")?,
         };
         let log = self.world.folder().join("proxy.log");
         let output = File::create(&log).context("cannot write a proxy's log")?;

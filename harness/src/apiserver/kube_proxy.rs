@@ -15,9 +15,27 @@ use shunt_core::model::Family;
 use super::Programs;
 use crate::world::{World, cluster_cidr};
 
-/// How to start kube-proxy in a mode, `nftables` or `iptables`, without a pause between two
-/// updates. It has to run on the node of the world, [`World::host`]: it writes into whatever
-/// network namespace it is in.
+/// How kube-proxy is set.
+#[derive(Clone, Copy, Debug)]
+pub struct KubeProxyOptions<'a> {
+    /// `nftables` or `iptables`.
+    pub mode: &'a str,
+    /// Whether it is told the nets of pods, without which it takes nobody for one.
+    pub knows_pods: bool,
+    /// At which addresses NodePorts are answered; empty for the default of the mode.
+    pub node_port_addresses: &'a [&'a str],
+}
+
+impl<'a> KubeProxyOptions<'a> {
+    /// As a cluster sets it that says nothing else.
+    #[must_use]
+    pub const fn of_mode(mode: &'a str) -> Self {
+        Self { mode, knows_pods: true, node_port_addresses: &[] }
+    }
+}
+
+/// How to start kube-proxy without a pause between two updates. It has to run on the node of the
+/// world, [`World::host`]: it writes into whatever network namespace it is in.
 ///
 /// # Errors
 ///
@@ -25,18 +43,20 @@ use crate::world::{World, cluster_cidr};
 pub fn kube_proxy(
     programs: &Programs,
     world: &World,
-    mode: &str,
+    options: KubeProxyOptions<'_>,
     kubeconfig: &Path,
 ) -> Result<Command> {
     // Zero would mean the default, a second.
     let periods = json!({ "minSyncPeriod": "1ns" });
-    let cidrs = Family::ALL.map(|family| cluster_cidr(family).to_string());
+    let nets = Family::ALL.map(|family| cluster_cidr(family).to_string());
+    let nets = if options.knows_pods { nets.join(",") } else { String::new() };
     let config = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "mode": mode,
+        "mode": options.mode,
         "hostnameOverride": World::OWN_NODE,
-        "clusterCIDR": cidrs.join(","),
+        "clusterCIDR": nets,
+        "nodePortAddresses": options.node_port_addresses,
         "clientConnection": { "kubeconfig": kubeconfig },
         "iptables": periods,
         "nftables": periods,

@@ -31,7 +31,7 @@ pub use authority::{Authority, Identity, Validity};
 pub use client::Client;
 pub use fault::Fault;
 pub use faulty::FaultyServer;
-pub use kube_proxy::kube_proxy;
+pub use kube_proxy::{KubeProxyOptions, kube_proxy};
 pub use kubeconfig::{Credential, Kubeconfig};
 pub use programs::Programs;
 pub use real::{ApiServer, Place};
