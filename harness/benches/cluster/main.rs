@@ -48,8 +48,9 @@ fn main() -> Result<()> {
         cluster.grow(services)?;
         let measured = measure::all(&cluster, &programs, &program, &arguments);
         figures.add(measured.with_context(|| format!("with {services} Services"))?);
+        // So that nothing is lost if a larger size fails.
+        page::write(&figures, &arguments.out)?;
     }
-    page::write(&figures, &arguments.out)?;
     say(&page::table(&figures));
     say(&page::traffic_table(&figures));
     Ok(())
