@@ -97,6 +97,11 @@ fn key(service: u8) -> ServicePortKey {
 }
 
 impl State {
+    /// A node without Services.
+    const fn bare() -> Self {
+        Self { services: BTreeMap::new(), external: None, vip: None, primary: 1 }
+    }
+
     fn port(&self, number: u8) -> Option<ServicePort> {
         let sketch = self.services.get(&number)?;
         let mut port = ServicePort::new();
@@ -490,7 +495,7 @@ fn refused_transactions_change_nothing_in_the_end() {
 #[test]
 fn a_table_of_another_shape_is_made_anew_in_one_transaction() {
     let fake = Arc::new(Fake::default());
-    let state = State { services: BTreeMap::new(), external: None, vip: None, primary: 1 };
+    let state = State::bare();
     block_on(insist(&mut running(&fake), &state.since(None)));
     let wanted = fake.table().unwrap();
     fake.tamper(|table| table.misshapen = vec!["set frontends".to_owned()]);
@@ -503,7 +508,7 @@ fn a_table_of_another_shape_is_made_anew_in_one_transaction() {
 #[test]
 fn a_rule_that_others_changed_is_found_and_mended() {
     let fake = Arc::new(Fake::default());
-    let state = State { services: BTreeMap::new(), external: None, vip: None, primary: 1 };
+    let state = State::bare();
     let mut agent = running(&fake);
     block_on(insist(&mut agent, &state.since(None)));
     fake.tamper(|table| table.edited.extend([Chain::Services]));
@@ -520,7 +525,7 @@ fn a_rule_that_others_changed_is_found_and_mended() {
 #[test]
 fn what_one_look_misses_was_not_changed_by_others() {
     let fake = Arc::new(Fake::default());
-    let state = State { services: BTreeMap::new(), external: None, vip: None, primary: 1 };
+    let state = State::bare();
     let mut agent = running(&fake);
     block_on(insist(&mut agent, &state.since(None)));
     assert!(!fake.table().unwrap().elements.is_empty());
@@ -537,7 +542,7 @@ fn without_pod_cidrs_nothing_is_done() {
     let mut options = options();
     options.detector = Detector::NodeCidr;
     let mut agent = Running::new(Arc::clone(&fake) as _, options, &[Family::V4]);
-    let state = State { services: BTreeMap::new(), external: None, vip: None, primary: 1 };
+    let state = State::bare();
     let report = block_on(agent.apply(&state.since(None)));
     let error = report.error.unwrap();
     assert!(error.cause.to_string().contains("podCIDRs"), "{}", error.cause);
