@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -106,15 +107,18 @@ impl<'a> Cluster<'a> {
         self.sets.get(number).map_or(0, |set| set.load(Ordering::SeqCst))
     }
 
-    /// Has such a Service served by the other set of pods.
-    pub(crate) fn change(&self, number: usize) -> Result<()> {
+    /// Has such a Service served by the other set of pods; how long the API server took.
+    pub(crate) fn change(&self, number: usize) -> Result<Duration> {
         let set = 1 - self.set(number);
         let pods = self.pods.into_iter().cycle().nth(set).unwrap_or(self.pods[0]);
-        self.server.client().apply(&Kind::Tcp.slice(number, pods))?;
+        let slice = Kind::Tcp.slice(number, pods);
+        let start = Instant::now();
+        self.server.client().replace(&slice)?;
+        let took = start.elapsed();
         if let Some(known) = self.sets.get(number) {
             known.store(set, Ordering::SeqCst);
         }
-        Ok(())
+        Ok(took)
     }
 
     /// So many Services that answer by TCP, evenly spread over all.

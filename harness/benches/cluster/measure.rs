@@ -75,6 +75,8 @@ pub(crate) struct Measured {
     pub(crate) starts: Vec<f64>,
     /// From writing an EndpointSlice to a connect that reaches the new endpoint, in milliseconds.
     pub(crate) changes: Vec<f64>,
+    /// Of that, until the API server has answered who wrote, in milliseconds.
+    pub(crate) writes: Vec<f64>,
     /// Processor time for a thousand changes, in seconds.
     pub(crate) cpu: f64,
     /// From how many changes that was taken.
@@ -85,6 +87,14 @@ pub(crate) struct Measured {
     pub(crate) peak: u64,
     /// The data path, while all proxies sleep.
     pub(crate) traffic: Traffic,
+}
+
+/// How long after the beginning of a change...
+struct Change {
+    /// a connect reached one of the new endpoints,
+    seen: Duration,
+    /// the API server had answered.
+    written: Duration,
 }
 
 /// A proxy at work, asleep unless it is its turn.
@@ -110,8 +120,9 @@ pub(crate) fn all(
     for _ in 0..arguments.runs {
         for contestant in &mut contestants {
             contestant.awake(cluster, |contestant| {
-                let took = contestant.change(cluster, 0)?;
-                contestant.measured.changes.push(milliseconds(took));
+                let Change { seen, written } = contestant.change(cluster, 0)?;
+                contestant.measured.changes.push(milliseconds(seen));
+                contestant.measured.writes.push(milliseconds(written));
                 Ok(())
             })?;
         }
@@ -177,6 +188,7 @@ fn started(
             name: kind.name(),
             starts,
             changes: Vec::new(),
+            writes: Vec::new(),
             cpu: 0.0,
             cpu_changes: 0,
             rss: 0,
@@ -227,17 +239,17 @@ impl Contestant {
         })?
     }
 
-    /// Changes a Service; how long it took until a connect reached one of its new endpoints.
-    fn change(&self, cluster: &Cluster<'_>, number: usize) -> Result<Duration> {
+    /// Changes a Service.
+    fn change(&self, cluster: &Cluster<'_>, number: usize) -> Result<Change> {
         let Some(&to) = cluster.addresses.get(number) else { bail!("no Service {number}") };
         let set = 1 - cluster.set(number);
         let start = Instant::now();
         thread::scope(|scope| {
             let writing = scope.spawn(|| cluster.change(number));
             let reached = self.until_at(to, set);
-            let took = start.elapsed();
-            writing.join().unwrap_or_else(|_| bail!("writing panicked"))?;
-            reached.map(|()| took)
+            let seen = start.elapsed();
+            let written = writing.join().unwrap_or_else(|_| bail!("writing panicked"))?;
+            reached.map(|()| Change { seen, written })
         })
     }
 

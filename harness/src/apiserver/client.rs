@@ -96,6 +96,15 @@ impl Client {
         self.ask_all(objects.iter().map(|object| apply(object, "")).collect::<Result<_>>()?)
     }
 
+    /// Replaces an object, whatever it is by now, as a controller does that writes EndpointSlices.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the server refuses.
+    pub fn replace(&self, object: &Value) -> Result<Value> {
+        self.ask(request(Method::PUT, &path_of(object, true)?, JSON, Some(object))?)
+    }
+
     /// Changes an object's status, as a controller does.
     ///
     /// # Errors
