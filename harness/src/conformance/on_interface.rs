@@ -52,7 +52,9 @@ fn untracked(
     host.carry(address.ip())?;
     host.serve(transport(dialect.protocol), &[address])?;
     let outside = stage.world().outside()?;
-    stage.expect_served(outside, dialect, address, endpoints)?;
+    stage
+        .expect_served(outside, dialect, address, endpoints)
+        .context("before the cache is asked")?;
     stage.leave_untracked(address.ip())?;
     for pod in [outside, host] {
         stage.expect_served(pod, dialect, address, &[address])?;

@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// Serves until the process ends. Whatever goes wrong with one client is that client's: it
-    /// sees a closed connection or no answer.
+    /// sees a closed connection or no answer. Why a datagram was not answered is said.
     fn run(mut self) {
         loop {
             let ready = self.wait();
@@ -157,12 +157,15 @@ fn answer_again(name: &str, connection: &mut TcpStream) -> io::Result<()> {
     greet(name, connection)
 }
 
+#[expect(clippy::print_stderr, reason = "a test that fails shows what its processes said")]
 fn answer_datagrams(name: &str, socket: &UdpSocket) -> io::Result<()> {
     let endpoint = socket.local_addr()?;
     let mut question = [0; 512];
     loop {
         let (_, source) = socket.recv_from(&mut question)?;
         let said = Said { server: name.to_owned(), endpoint, source };
-        socket.send_to(&said.line()?, source)?;
+        if let Err(error) = socket.send_to(&said.line()?, source) {
+            eprintln!("{name} cannot answer {source} from {endpoint}: {error}");
+        }
     }
 }
