@@ -161,6 +161,9 @@ impl fmt::Display for SourceName {
     }
 }
 
+/// Updates of a list that are sent at once.
+const AT_ONCE: usize = 64;
+
 /// The end of the engine's queue that a source holds.
 #[derive(Clone, Debug)]
 pub struct UpdateSender {
@@ -182,9 +185,61 @@ impl UpdateSender {
         self.queue.send((self.source.clone(), update)).await.is_ok()
     }
 
+    /// Sends several updates, in this order, waiting while the engine is busy. The engine is woken
+    /// once for many, and not for each: the way for lists.
+    ///
+    /// Returns as [`Self::send`] does.
+    pub async fn send_all(
+        &self,
+        updates: impl IntoIterator<Item = Update, IntoIter: Send>,
+    ) -> bool {
+        let mut updates = updates.into_iter().fuse();
+        loop {
+            let some: Vec<_> =
+                updates.by_ref().take(self.queue.max_capacity().min(AT_ONCE)).collect();
+            if some.is_empty() {
+                return !self.queue.is_closed();
+            }
+            let Ok(places) = self.queue.reserve_many(some.len()).await else { return false };
+            for (place, update) in places.zip(some) {
+                place.send((self.source.clone(), update));
+            }
+        }
+    }
+
     /// The name of the source that this sender was made for.
     #[must_use]
     pub const fn source(&self) -> &SourceName {
         &self.source
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn removal(number: usize) -> Update {
+        Update::Remove(ObjectId::Node(number.to_string().into()))
+    }
+
+    #[tokio::test]
+    async fn more_than_there_is_room_for_is_sent_in_order() {
+        let (queue, mut engine) = mpsc::channel(4);
+        let sender = UpdateSender::new(SourceName::new("test"), queue);
+        let sending = tokio::spawn(async move { sender.send_all((0..10).map(removal)).await });
+        for number in 0..10 {
+            assert_eq!(engine.recv().await, Some((SourceName::new("test"), removal(number))));
+        }
+        assert!(sending.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_sender_notices_that_nobody_listens() {
+        let (queue, engine) = mpsc::channel(4);
+        let sender = UpdateSender::new(SourceName::new("test"), queue);
+        assert!(sender.send_all([]).await);
+        drop(engine);
+        assert!(!sender.send_all([]).await);
+        assert!(!sender.send_all([removal(0)]).await);
     }
 }

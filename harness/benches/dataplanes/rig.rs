@@ -26,7 +26,7 @@ const BACKEND: &str = "connect";
 
 /// A running engine.
 pub(crate) struct Rig {
-    updates: mpsc::UnboundedSender<Update>,
+    updates: mpsc::UnboundedSender<Vec<Update>>,
     sent: u64,
     status: watch::Receiver<Status>,
     applies: Applies,
@@ -72,9 +72,7 @@ impl Rig {
     /// Sends everything that there is, and returns how long it took until the kernel had it.
     pub(crate) fn fill(&mut self, updates: Vec<Update>) -> Result<Duration> {
         let start = Instant::now();
-        for update in updates {
-            self.send(update)?;
-        }
+        self.send_all(updates)?;
         self.send(Update::Synced(Completeness::Complete))?;
         self.settle()?;
         Ok(start.elapsed())
@@ -82,8 +80,12 @@ impl Rig {
 
     /// Sends one update.
     pub(crate) fn send(&mut self, update: Update) -> Result<()> {
-        self.sent += 1;
-        self.updates.send(update).ok().context("the engine has ended")
+        self.send_all(vec![update])
+    }
+
+    fn send_all(&mut self, updates: Vec<Update>) -> Result<()> {
+        self.sent += updates.len() as u64;
+        self.updates.send(updates).ok().context("the engine has ended")
     }
 
     /// Waits until the kernel has everything that was sent.
@@ -121,7 +123,7 @@ impl Drop for Rig {
 }
 
 /// A source that says what it is given.
-struct Script(mpsc::UnboundedReceiver<Update>);
+struct Script(mpsc::UnboundedReceiver<Vec<Update>>);
 
 #[async_trait]
 impl ServiceSource for Script {
@@ -131,12 +133,12 @@ impl ServiceSource for Script {
         shutdown: CancellationToken,
     ) -> Result<(), SourceError> {
         loop {
-            let update = tokio::select! {
-                update = self.0.recv() => update,
+            let said = tokio::select! {
+                said = self.0.recv() => said,
                 () = shutdown.cancelled() => None,
             };
-            let Some(update) = update else { return Ok(()) };
-            if !updates.send(update).await {
+            let Some(said) = said else { return Ok(()) };
+            if !updates.send_all(said).await {
                 return Ok(());
             }
         }

@@ -158,10 +158,8 @@ impl ServiceSource for MockSource {
                     Vec::new()
                 }
             };
-            for update in said {
-                if !updates.send(update).await {
-                    return Ok(());
-                }
+            if !updates.send_all(said).await {
+                return Ok(());
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt::Write as _, pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use kube::{
     Api,
     runtime::watcher::{self, Event, watcher},
@@ -23,6 +23,9 @@ use crate::sources::objects::ObjectKind;
 
 /// The first wait after a failure; each further one is twice as long, with jitter.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// Events that are taken at once, where they are there: an object's text is a kilobyte or more.
+const AT_ONCE: usize = 64;
 
 /// How long an API that does not exist is left alone.
 const ABSENT_WAIT: Duration = Duration::from_secs(600);
@@ -101,14 +104,15 @@ impl Watch {
             Err(error) => return Some(Stop::Access(error)),
         };
         let api = Api::<ApiObject>::all_with(client, &self.kind);
-        let mut events = pin!(watcher(api, self.config()));
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => self.take(event, updates, settled).await?,
-                Err(error) if Remedy::of(&error) == Remedy::Resume => {
+        let mut events = pin!(watcher(api, self.config()).fuse());
+        while let Some((seen, error)) = gather(&mut events).await {
+            self.take(seen, updates, settled).await?;
+            match error {
+                None => {}
+                Some(error) if Remedy::of(&error) == Remedy::Resume => {
                     self.recover(&Stop::Watch(error), settled).await;
                 }
-                Err(error) => return Some(Stop::Watch(error)),
+                Some(error) => return Some(Stop::Watch(error)),
             }
         }
         Some(Stop::End)
@@ -126,27 +130,31 @@ impl Watch {
 
     async fn take(
         &mut self,
-        event: Event<ApiObject>,
+        events: Vec<Event<ApiObject>>,
         updates: &UpdateSender,
         settled: &Settled,
     ) -> Option<()> {
-        // A list begins before the server was asked for it.
-        if !matches!(event, Event::Init) {
-            self.waits = waits(&self.access);
-        }
-        let told = self.listing.take(event);
-        for error in &told.errors {
-            error!("{error}; what was last seen of it stays");
-        }
-        for warning in &told.warnings {
-            warn!("{warning}");
-        }
-        for update in told.updates {
-            if !updates.send(update).await {
-                return None;
+        let mut changes = Vec::with_capacity(events.len());
+        let mut complete = false;
+        for event in events {
+            // A list begins before the server was asked for it.
+            if !matches!(event, Event::Init) {
+                self.waits = waits(&self.access);
             }
+            let told = self.listing.take(event);
+            for error in &told.errors {
+                error!("{error}; what was last seen of it stays");
+            }
+            for warning in &told.warnings {
+                warn!("{warning}");
+            }
+            changes.extend(told.updates);
+            complete |= told.complete;
         }
-        if told.complete {
+        if !updates.send_all(changes).await {
+            return None;
+        }
+        if complete {
             debug!("{} of the API server are listed", plural(self.kind));
             self.say_absent();
             settled.settle(self.kind);
@@ -214,6 +222,24 @@ impl Watch {
         }
         sleep(wait).await;
     }
+}
+
+/// Waits for an event, and takes with it what came in the same breath, up to an error: after one
+/// the library would ask the server anew, before it is time. `None` if the stream has ended.
+async fn gather(
+    events: &mut (impl Stream<Item = watcher::Result<Event<ApiObject>>> + Unpin),
+) -> Option<(Vec<Event<ApiObject>>, Option<watcher::Error>)> {
+    let mut seen = Vec::new();
+    let mut next = Some(events.next().await?);
+    while let Some(event) = next {
+        match event {
+            Ok(event) => seen.push(event),
+            Err(error) => return Some((seen, Some(error))),
+        }
+        let is_full = seen.len() >= AT_ONCE;
+        next = if is_full { None } else { events.next().now_or_never().flatten() };
+    }
+    Some((seen, None))
 }
 
 fn waits(access: &Access) -> ExponentialBackoff {

@@ -79,8 +79,8 @@ impl StaticSource {
             return Some(false);
         }
         send(updates, Update::Reset).await?;
-        for update in outcome.into_updates() {
-            send(updates, update).await?;
+        if !updates.send_all(outcome.into_updates()).await {
+            return None;
         }
         send(updates, Update::Synced(Completeness::Complete)).await?;
         Some(true)
@@ -181,10 +181,7 @@ impl StaticSource {
         for warning in &outcome.warnings {
             tracing::warn!("{warning}");
         }
-        for update in outcome.into_updates() {
-            send(updates, update).await?;
-        }
-        Some(())
+        updates.send_all(outcome.into_updates()).await.then_some(())
     }
 }
 
