@@ -13,13 +13,14 @@ pub(super) struct Hook {
     pub(super) kind: HookKind,
 }
 
-/// What a hook's programs look at, by which the kernel knows them.
+/// What a hook's programs look at, by which the kernel knows them: `enum bpf_prog_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub(super) enum HookKind {
-    /// A call with an address: `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
-    SockAddr,
     /// A socket: `BPF_PROG_TYPE_CGROUP_SOCK`.
-    Sock,
+    Sock = 9,
+    /// A call with an address: `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
+    SockAddr = 18,
 }
 
 const fn hook(program: &'static str, attach_type: u32, name: &'static str) -> Hook {

@@ -19,6 +19,7 @@ mod inspect;
 mod links;
 mod lock;
 mod mounts;
+mod object;
 mod own_mounts;
 mod pins;
 mod probe;

@@ -66,6 +66,14 @@ impl Pins {
         self.root.join(format!("tables-v{LAYOUT_VERSION}-{:08x}", sizes.hash()))
     }
 
+    /// Where a map is; `None` if it is pinned nowhere.
+    pub(super) fn map(&self, name: &str, sizes: &TableSizes) -> Option<PathBuf> {
+        if TABLE_MAPS.contains(&name) {
+            return Some(self.tables(sizes).join(name));
+        }
+        SOCKET_MAPS.contains(&name).then(|| self.sockets().join(name))
+    }
+
     /// Every directory of tables or of what sockets remember, of whatever version.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
+use super::super::sys::instruction;
+
 /// `bpf_get_netns_cookie`.
 pub(super) const GET_NETNS_COOKIE: i32 = 122;
 
@@ -10,15 +12,6 @@ const CONTEXT: u8 = 1;
 const SOCKET_OFFSET: i16 = 64;
 const SK_STORAGE_GET: i32 = 107;
 const SET_RETVAL: i32 = 187;
-
-/// One instruction: opcode, destination and source register, offset, immediate value.
-const fn instruction(code: u8, to: u8, from: u8, offset: i16, value: i32) -> u64 {
-    code as u64
-        | (to as u64) << 8
-        | (from as u64) << 12
-        | (offset as u16 as u64) << 16
-        | (value as u32 as u64) << 32
-}
 
 const fn set(register: u8, value: i32) -> u64 {
     instruction(0xb7, register, 0, 0, value)

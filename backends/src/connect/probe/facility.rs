@@ -15,7 +15,7 @@ use super::{
     super::{
         bpffs,
         cgroup::Cgroup,
-        hook::{Hook, HookKind, SOCK_RELEASE},
+        hook::{Hook, SOCK_RELEASE},
         program::{Extras, Programs},
         sizes::TableSizes,
         sys::{self, FileSystem, MapSpec},
@@ -126,11 +126,7 @@ pub(super) fn bpffs(pin_path: &Path) -> Facility {
 
 /// A hook takes a program.
 pub(super) fn hook(hook: Hook) -> Facility {
-    let load = match hook.kind {
-        HookKind::SockAddr => sys::load_sock_addr,
-        HookKind::Sock => sys::load_sock,
-    };
-    let result = load(hook.attach_type, &code::nothing());
+    let result = sys::load(hook.kind as u32, hook.attach_type, &code::nothing());
     facility(hook.name, "load a program", result.map(done), ALL)
 }
 

@@ -1,4 +1,4 @@
-//! bpf(2): the commands that aya 0.14 lacks, and those that probing needs in the raw.
+//! bpf(2): maps, links, pins and what the kernel says of them. [`super::load`] brings programs in.
 //!
 //! Attributes are the prefixes of `union bpf_attr` that a command reads; the kernel takes the rest
 //! as zero.
@@ -15,14 +15,13 @@ use std::{
 
 const MAP_CREATE: u32 = 0;
 const MAP_UPDATE_ELEM: u32 = 2;
-const PROG_LOAD: u32 = 5;
 const OBJ_PIN: u32 = 6;
 const OBJ_GET: u32 = 7;
 const PROG_GET_FD_BY_ID: u32 = 13;
 const MAP_GET_FD_BY_ID: u32 = 14;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
 const PROG_QUERY: u32 = 16;
-const BTF_LOAD: u32 = 18;
+const MAP_FREEZE: u32 = 22;
 const MAP_LOOKUP_BATCH: u32 = 24;
 const MAP_UPDATE_BATCH: u32 = 26;
 const MAP_DELETE_BATCH: u32 = 27;
@@ -32,10 +31,8 @@ const LINK_DETACH: u32 = 34;
 
 /// `BPF_F_QUERY_EFFECTIVE`: the programs that run for a cgroup, its ancestors' included.
 const QUERY_EFFECTIVE: u32 = 1;
-/// `BPF_PROG_TYPE_CGROUP_SOCK`.
-const SOCK: u32 = 9;
-/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
-const SOCK_ADDR: u32 = 18;
+/// `BPF_MAP_TYPE_ARRAY`.
+const ARRAY: u32 = 2;
 
 /// Makes the system call.
 ///
@@ -62,7 +59,7 @@ unsafe fn bpf<T>(command: u32, attr: &mut T) -> io::Result<i32> {
 /// # Safety
 ///
 /// As [`bpf`], and the command must return a new descriptor.
-unsafe fn bpf_fd<T>(command: u32, attr: &mut T) -> io::Result<OwnedFd> {
+pub(super) unsafe fn bpf_fd<T>(command: u32, attr: &mut T) -> io::Result<OwnedFd> {
     // SAFETY: the caller's promise.
     let fd = unsafe { bpf(command, attr) }?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
@@ -71,7 +68,7 @@ unsafe fn bpf_fd<T>(command: u32, attr: &mut T) -> io::Result<OwnedFd> {
 
 /// What `BPF_MAP_CREATE` is told; BTF is needed for socket storage.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(in super::super) struct MapSpec {
     /// `enum bpf_map_type`.
     pub(in super::super) kind: u32,
@@ -87,7 +84,7 @@ pub(in super::super) struct MapSpec {
     pub(in super::super) inner_map_fd: u32,
     /// Unused here.
     pub(in super::super) numa_node: u32,
-    /// Unused here.
+    /// For people; see [`object_name`].
     pub(in super::super) name: [u8; 16],
     /// Unused here.
     pub(in super::super) ifindex: u32,
@@ -97,6 +94,13 @@ pub(in super::super) struct MapSpec {
     pub(in super::super) btf_key_type: u32,
     /// The value's type in it.
     pub(in super::super) btf_value_type: u32,
+}
+
+/// A name as the kernel keeps it: 15 bytes and an end.
+pub(in super::super) fn object_name(name: &str) -> [u8; 16] {
+    let mut kept = [0; 16];
+    kept.iter_mut().zip(name.bytes().take(15)).for_each(|(kept, byte)| *kept = byte);
+    kept
 }
 
 /// Creates a map.
@@ -123,7 +127,6 @@ struct Element {
 ///
 /// 4.20, <https://git.kernel.org/linus/1ae80cf31938c8f77c37a29bbe29e7f1cd492be8>.
 pub(in super::super) fn wait_for_programs() -> io::Result<()> {
-    const ARRAY: u32 = 2;
     const ARRAY_OF_MAPS: u32 = 12;
     let one = MapSpec { key_size: 4, value_size: 4, max_entries: 1, ..MapSpec::default() };
     let inner = map_create(MapSpec { kind: ARRAY, ..one })?;
@@ -139,6 +142,40 @@ pub(in super::super) fn wait_for_programs() -> io::Result<()> {
     // SAFETY: key and value are readable for the map's sizes, four bytes each, and outlive the
     // call.
     unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+}
+
+/// Writes the only element of an array.
+///
+/// # Errors
+///
+/// Fails if it is no array of such values, or the kernel refuses.
+pub(in super::super) fn map_fill(map: BorrowedFd<'_>, value: &[u8]) -> io::Result<()> {
+    let info = map_info(map)?;
+    if (info.kind, info.max_entries, info.value_size as usize) != (ARRAY, 1, value.len()) {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    let key = 0_u32;
+    let mut attr = Element {
+        map_fd: map.as_raw_fd() as u32,
+        key: (&raw const key) as u64,
+        value: value.as_ptr() as u64,
+        ..Element::default()
+    };
+    // SAFETY: the key of an array is four bytes, and the value has the size that the kernel has
+    // just told; both outlive the call, which only reads them.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+}
+
+/// Takes from user space the right to write a map, for good: the verifier then knows what is in it
+/// if programs have no such right either.
+///
+/// # Minimum kernel version
+///
+/// 5.2.
+pub(in super::super) fn map_freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = [map.as_raw_fd() as u32];
+    // SAFETY: the map; no address.
+    unsafe { bpf(MAP_FREEZE, &mut attr) }.map(drop)
 }
 
 #[repr(C)]
@@ -422,62 +459,4 @@ pub(in super::super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = [link.as_raw_fd() as u32];
     // SAFETY: the link; no address.
     unsafe { bpf(LINK_DETACH, &mut attr) }.map(drop)
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct Load {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log_buf: u64,
-    kern_version: u32,
-    prog_flags: u32,
-    prog_name: [u8; 16],
-    prog_ifindex: u32,
-    expected_attach_type: u32,
-}
-
-/// Loads a cgroup `sock_addr` program of raw instructions.
-pub(in super::super) fn load_sock_addr(attach_type: u32, code: &[u64]) -> io::Result<OwnedFd> {
-    load(SOCK_ADDR, attach_type, code)
-}
-
-/// Loads a cgroup `sock` program of raw instructions.
-pub(in super::super) fn load_sock(attach_type: u32, code: &[u64]) -> io::Result<OwnedFd> {
-    load(SOCK, attach_type, code)
-}
-
-fn load(prog_type: u32, attach_type: u32, code: &[u64]) -> io::Result<OwnedFd> {
-    let mut attr = Load {
-        prog_type,
-        insn_cnt: code.len() as u32,
-        insns: code.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        expected_attach_type: attach_type,
-        ..Load::default()
-    };
-    // SAFETY: instructions and license outlive the call, and the kernel only reads them.
-    unsafe { bpf_fd(PROG_LOAD, &mut attr) }
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct Btf {
-    btf: u64,
-    log_buf: u64,
-    btf_size: u32,
-    log_size: u32,
-    log_level: u32,
-    reserved: u32,
-}
-
-/// Loads type information.
-pub(in super::super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
-    let mut attr = Btf { btf: btf.as_ptr() as u64, btf_size: btf.len() as u32, ..Btf::default() };
-    // SAFETY: `btf` is readable for `btf_size` bytes and outlives the call.
-    unsafe { bpf_fd(BTF_LOAD, &mut attr) }
 }

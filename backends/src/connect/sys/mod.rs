@@ -4,6 +4,7 @@
 //! in memory for tests, and a wrapper that makes calls fail.
 
 mod bpf;
+mod load;
 mod mapped;
 mod maps;
 mod plain;
@@ -24,6 +25,7 @@ use shunt_ebpf::{
 
 pub(super) use self::{
     bpf::*,
+    load::*,
     mapped::try_mapping,
     maps::{Maps, read_batches},
     plain::{Plain, bytes_of, values_of},
