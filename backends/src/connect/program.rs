@@ -62,8 +62,7 @@ pub(super) fn make_socket_maps(pins: &Pins, sizes: &TableSizes) -> Result<(), Lo
     let _ = sys::lift_memory_lock_limit();
     let object = sized(sizes)?;
     let types = object.load_types()?;
-    let make = |(map, path)| object.pinned_map(map, &types, path).map(drop);
-    uncharged(|| paths.iter().map(|(map, path)| (*map, path.as_path())).try_for_each(make))?;
+    uncharged(|| paths.iter().try_for_each(|(map, path)| object.pin_map(map, &types, path)))?;
     Ok(())
 }
 

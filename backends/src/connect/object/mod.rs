@@ -45,7 +45,7 @@ pub(super) struct Object(aya_obj::Object);
 pub(super) struct Linked {
     object: aya_obj::Object,
     types: OwnedFd,
-    /// The instructions name them by their descriptors.
+    /// The instructions know them by their descriptors, which must stay open.
     _maps: BTreeMap<String, OwnedFd>,
 }
 
@@ -153,19 +153,19 @@ impl Object {
         sys::load_btf(&types).map_err(ObjectError::Types)
     }
 
-    /// Opens one map where it is pinned, or makes it and pins it there.
+    /// Makes a map and pins it, unless one is pinned there.
     ///
     /// # Errors
     ///
-    /// Fails if the kernel refuses.
-    pub(super) fn pinned_map(
+    /// Fails if there is no such map, or the kernel refuses it.
+    pub(super) fn pin_map(
         &self,
         name: &'static str,
         types: &OwnedFd,
         path: &Path,
-    ) -> Result<OwnedFd, ObjectError> {
+    ) -> Result<(), ObjectError> {
         let map = self.0.maps.get(name).ok_or(ObjectError::NoMap(name))?;
-        obtain(name, map, types.as_fd(), Some(path))
+        obtain(name, map, types.as_fd(), Some(path)).map(drop)
     }
 
     /// Brings types and maps into the kernel and links the programs to them. Maps that are pinned

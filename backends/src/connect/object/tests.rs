@@ -147,7 +147,7 @@ fn what_the_object_lacks_is_named() {
     let misfit = object.set_global("SEAT_COUNT", &[1]).unwrap_err();
     check(misfit, &["cannot set the global SEAT_COUNT", "1"]);
     check(object.set_size("NO_SUCH", 1).unwrap_err(), &["the object has no map NO_SUCH"]);
-    let absent = object.pinned_map("NO_SUCH", &null(), Path::new("/")).unwrap_err();
+    let absent = object.pin_map("NO_SUCH", &null(), Path::new("/")).unwrap_err();
     check(absent, &["the object has no map NO_SUCH"]);
 
     let mut parsed = object.0;
@@ -155,6 +155,27 @@ fn what_the_object_lacks_is_named() {
     let linked = Linked { object: parsed, types: null(), _maps: BTreeMap::new() };
     let [.., connect6] = HOOKS;
     check(linked.load(connect6).unwrap_err(), &["the object has no program connect6"]);
+}
+
+/// Otherwise the verifier would look at the branch that calls what the kernel lacks.
+#[test]
+fn nobody_can_change_a_global_any_more() {
+    if !shunt_harness::tier::may_run_privileged() {
+        return;
+    }
+    let mut object = Object::read().unwrap();
+    small().by_map().into_iter().for_each(|(map, size)| object.set_size(map, size).unwrap());
+    object.set_global("SEAT_COUNT", &64_u32.to_ne_bytes()).unwrap();
+    let linked = object.link(|_| None::<&Path>).unwrap();
+    let globals = linked._maps[".rodata"].as_fd();
+    let (mut key, mut value) = ([0; 4], [0; 8]);
+    sys::map_lookup_batch(globals, &mut None, &mut key, &mut value, 1).unwrap();
+    assert_eq!(value, [0, 0, 0, 0, 64, 0, 0, 0]);
+    let refused = sys::map_fill(globals, &[1; 8]).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+    // A value that is shorter than what the kernel would read is not offered to it.
+    let misfit = sys::map_fill(globals, &[1; 4]).unwrap_err();
+    assert_eq!(misfit.kind(), io::ErrorKind::InvalidInput);
 }
 
 /// With `r0 = r5` first, which nobody has set, and the counts of what the verifier has seen last.

@@ -126,7 +126,7 @@ pub(super) fn bpffs(pin_path: &Path) -> Facility {
 
 /// A hook takes a program.
 pub(super) fn hook(hook: Hook) -> Facility {
-    let result = sys::load(hook.kind as u32, hook.attach_type, &code::nothing());
+    let result = sys::load_bare(hook.kind as u32, hook.attach_type, &code::nothing());
     facility(hook.name, "load a program", result.map(done), ALL)
 }
 

@@ -149,7 +149,11 @@ pub(in super::super) fn load_program(program: &ProgramSpec<'_>) -> Result<OwnedF
 /// # Errors
 ///
 /// Fails if the kernel refuses it; why, only its error number says.
-pub(in super::super) fn load(kind: u32, attach_type: u32, code: &[u64]) -> io::Result<OwnedFd> {
+pub(in super::super) fn load_bare(
+    kind: u32,
+    attach_type: u32,
+    code: &[u64],
+) -> io::Result<OwnedFd> {
     let mut attr = Load {
         prog_type: kind,
         insn_cnt: code.len() as u32,
@@ -162,13 +166,13 @@ pub(in super::super) fn load(kind: u32, attach_type: u32, code: &[u64]) -> io::R
     unsafe { bpf_fd(PROG_LOAD, &mut attr) }
 }
 
-/// As [`load`], for cgroup `sock_addr` programs.
+/// As [`load_bare`], for cgroup `sock_addr` programs.
 ///
 /// # Errors
 ///
-/// As [`load`].
+/// As [`load_bare`].
 pub(in super::super) fn load_sock_addr(attach_type: u32, code: &[u64]) -> io::Result<OwnedFd> {
-    load(SOCK_ADDR, attach_type, code)
+    load_bare(SOCK_ADDR, attach_type, code)
 }
 
 #[repr(C)]
