@@ -3,11 +3,14 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
+    panic,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
 };
 
 use super::{
     hook::{HOOKS, Hook, SOCK_RELEASE},
-    object::{Object, ObjectError},
+    object::{Linked, Object, ObjectError},
     pins::{Pins, SOCKET_MAPS},
     seats,
     sizes::TableSizes,
@@ -99,17 +102,46 @@ impl Programs {
         object.set_global("SEAT_COUNT", &seats.to_ne_bytes())?;
         let linked = object.link(|map| pins.and_then(|pins| pins.map(map, sizes)))?;
         let wanted = |hook: &Hook| *hook != SOCK_RELEASE || extras.sock_release;
-        let load = |hook: Hook| {
-            let fd = linked.load(hook)?;
-            let failed = |cause| LoadError::Id { program: hook.program, cause };
-            let id = sys::program_id(fd.as_fd()).map_err(failed)?;
-            Ok((hook, fd, id))
-        };
-        HOOKS.into_iter().filter(wanted).map(load).collect::<Result<_, _>>().map(Self)
+        let hooks: Vec<_> = HOOKS.into_iter().filter(wanted).collect();
+        load_all(&linked, &hooks).map(Self)
     }
 
     /// The programs that were loaded, each with its id, in the order of [`HOOKS`].
     pub(super) fn all(&self) -> impl Iterator<Item = (Hook, &OwnedFd, u32)> {
         self.0.iter().map(|(hook, fd, id)| (*hook, fd, *id))
     }
+}
+
+/// Loads programs, on as many threads as there are processors: the verifier takes some ten
+/// milliseconds for one, and nobody is served before the last.
+fn load_all(linked: &Linked, hooks: &[Hook]) -> Result<Vec<(Hook, OwnedFd, u32)>, LoadError> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut loaded = Vec::new();
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&hook) = hooks.get(place) else { return Ok::<_, LoadError>(loaded) };
+            loaded.push((place, load(linked, hook)?));
+        }
+    };
+    let others = thread::available_parallelism().map_or(0, |all| all.get() - 1).min(hooks.len());
+    let mut loaded = thread::scope(|scope| {
+        let start = |_| thread::Builder::new().name("load".to_owned()).spawn_scoped(scope, work);
+        // Without threads this one does it all.
+        let others: Vec<_> = (0..others).filter_map(|number| start(number).ok()).collect();
+        let mut loaded = work()?;
+        for other in others {
+            loaded.extend(other.join().unwrap_or_else(|panic| panic::resume_unwind(panic))?);
+        }
+        Ok::<_, LoadError>(loaded)
+    })?;
+    loaded.sort_unstable_by_key(|(place, _)| *place);
+    Ok(loaded.into_iter().map(|(_, program)| program).collect())
+}
+
+fn load(linked: &Linked, hook: Hook) -> Result<(Hook, OwnedFd, u32), LoadError> {
+    let fd = linked.load(hook)?;
+    let failed = |cause| LoadError::Id { program: hook.program, cause };
+    let id = sys::program_id(fd.as_fd()).map_err(failed)?;
+    Ok((hook, fd, id))
 }
