@@ -40,6 +40,11 @@ impl Listing {
         self.known.is_empty()
     }
 
+    /// Whether a list has begun and not ended.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.listed.is_some()
+    }
+
     /// Takes in an event of the watch.
     ///
     /// A list that is begun anew before it ended forgets what it named: only what one list names

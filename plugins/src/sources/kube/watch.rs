@@ -3,12 +3,12 @@
 use std::{error::Error, fmt::Write as _, pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use futures_util::StreamExt as _;
 use kube::{
     Api,
     runtime::watcher::{self, Event, watcher},
 };
-use shunt_core::source::UpdateSender;
+use shunt_core::{Update, source::UpdateSender};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
@@ -24,8 +24,9 @@ use crate::sources::objects::ObjectKind;
 /// The first wait after a failure; each further one is twice as long, with jitter.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// Events that are taken at once, where they are there: an object's text is a kilobyte or more.
-const AT_ONCE: usize = 64;
+/// So many objects of a list are told together: the server sends each by itself, and who is told
+/// of them is woken for each.
+const PORTION: usize = 64;
 
 /// How long an API that does not exist is left alone.
 const ABSENT_WAIT: Duration = Duration::from_secs(600);
@@ -38,6 +39,8 @@ pub(super) struct Watch {
     access: Arc<Access>,
     contact: Arc<Contact>,
     listing: Listing,
+    /// What was seen and the engine was not told.
+    untold: Vec<Update>,
     /// Whether the server can stream a list. Supposed until it refuses.
     streams: bool,
     waits: ExponentialBackoff,
@@ -73,6 +76,7 @@ impl Watch {
             access: Arc::clone(access),
             contact: Arc::clone(contact),
             listing: Listing::new(kind),
+            untold: Vec::new(),
             streams: true,
             waits: waits(access),
         }
@@ -104,15 +108,17 @@ impl Watch {
             Err(error) => return Some(Stop::Access(error)),
         };
         let api = Api::<ApiObject>::all_with(client, &self.kind);
-        let mut events = pin!(watcher(api, self.config()).fuse());
-        while let Some((seen, error)) = gather(&mut events).await {
-            self.take(seen, updates, settled).await?;
-            match error {
-                None => {}
-                Some(error) if Remedy::of(&error) == Remedy::Resume => {
+        let mut events = pin!(watcher(api, self.config()));
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.take(event, updates, settled).await?,
+                Err(error) => {
+                    self.tell(updates).await?;
+                    if Remedy::of(&error) != Remedy::Resume {
+                        return Some(Stop::Watch(error));
+                    }
                     self.recover(&Stop::Watch(error), settled).await;
                 }
-                Some(error) => return Some(Stop::Watch(error)),
             }
         }
         Some(Stop::End)
@@ -130,36 +136,36 @@ impl Watch {
 
     async fn take(
         &mut self,
-        events: Vec<Event<ApiObject>>,
+        event: Event<ApiObject>,
         updates: &UpdateSender,
         settled: &Settled,
     ) -> Option<()> {
-        let mut changes = Vec::with_capacity(events.len());
-        let mut complete = false;
-        for event in events {
-            // A list begins before the server was asked for it.
-            if !matches!(event, Event::Init) {
-                self.waits = waits(&self.access);
-            }
-            let told = self.listing.take(event);
-            for error in &told.errors {
-                error!("{error}; what was last seen of it stays");
-            }
-            for warning in &told.warnings {
-                warn!("{warning}");
-            }
-            changes.extend(told.updates);
-            complete |= told.complete;
+        // A list begins before the server was asked for it.
+        if !matches!(event, Event::Init) {
+            self.waits = waits(&self.access);
         }
-        if !updates.send_all(changes).await {
-            return None;
+        let told = self.listing.take(event);
+        for error in &told.errors {
+            error!("{error}; what was last seen of it stays");
         }
-        if complete {
+        for warning in &told.warnings {
+            warn!("{warning}");
+        }
+        self.untold.extend(told.updates);
+        if !self.listing.is_under_way() || self.untold.len() >= PORTION {
+            self.tell(updates).await?;
+        }
+        if told.complete {
             debug!("{} of the API server are listed", plural(self.kind));
             self.say_absent();
             settled.settle(self.kind);
         }
         Some(())
+    }
+
+    /// Tells the engine what was seen.
+    async fn tell(&mut self, updates: &UpdateSender) -> Option<()> {
+        updates.send_all(self.untold.drain(..)).await.then_some(())
     }
 
     fn say_absent(&self) {
@@ -222,24 +228,6 @@ impl Watch {
         }
         sleep(wait).await;
     }
-}
-
-/// Waits for an event, and takes with it what came in the same breath, up to an error: after one
-/// the library would ask the server anew, before it is time. `None` if the stream has ended.
-async fn gather(
-    events: &mut (impl Stream<Item = watcher::Result<Event<ApiObject>>> + Unpin),
-) -> Option<(Vec<Event<ApiObject>>, Option<watcher::Error>)> {
-    let mut seen = Vec::new();
-    let mut next = Some(events.next().await?);
-    while let Some(event) = next {
-        match event {
-            Ok(event) => seen.push(event),
-            Err(error) => return Some((seen, Some(error))),
-        }
-        let is_full = seen.len() >= AT_ONCE;
-        next = if is_full { None } else { events.next().now_or_never().flatten() };
-    }
-    Some((seen, None))
 }
 
 fn waits(access: &Access) -> ExponentialBackoff {
