@@ -1,6 +1,13 @@
 //! What is in the object, and what is said where it or the kernel will not do.
 
-use std::{error::Error, fs::File};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs::File,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::Path,
+};
 
 use aya_obj::{
     ProgramSection,
@@ -24,9 +31,12 @@ use super::{
         pins::{SOCKET_MAPS, TABLE_MAPS},
         program::{Extras, Programs, make_socket_maps},
         sizes::TableSizes,
+        sys::{self, MapSpec},
         tests::Place,
     },
-    *,
+    Object, ObjectError,
+    linked::Linked,
+    map::{RING_BUFFER, spec},
 };
 
 const HASH: u32 = 1;
