@@ -68,10 +68,10 @@ async fn main() -> anyhow::Result<()> {
     let (mut status, shutdown) = (engine.status(), CancellationToken::new());
     let running = tokio::spawn(engine.run(shutdown.clone()));
     let mut service = Service::new(ObjectName::new("default", "web"));
-    service.cluster_ips = vec![[10, 96, 0, 1].into()];
+    service.cluster_ips = vec![[10, 96, 0, 1].into()].into();
     let (name, protocol, port) = ("".into(), Protocol::Tcp, std::num::NonZeroU16::MIN);
-    service.ports = vec![PortSpec { name, protocol, port, node_port: None }];
-    script.upsert(Object::Service(service));
+    service.ports = vec![PortSpec { name, protocol, port, node_port: None }].into();
+    script.upsert(Object::from(service));
     script.synced();
     status.wait_for(|status| status.backends["print"].applied > 1).await?;
     shutdown.cancel();

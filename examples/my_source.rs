@@ -45,13 +45,13 @@ impl ServiceSource for Fixed {
     ) -> Result<(), SourceError> {
         let (name, port) = (ObjectName::new("default", "fixed"), std::num::NonZeroU16::MIN);
         let mut service = Service::new(name.clone());
-        service.cluster_ips = vec![[10, 96, 0, 1].into()];
+        service.cluster_ips = vec![[10, 96, 0, 1].into()].into();
         let protocol = Protocol::Tcp;
-        service.ports = vec![PortSpec { name: "".into(), protocol, port, node_port: None }];
+        service.ports = vec![PortSpec { name: "".into(), protocol, port, node_port: None }].into();
         let mut slice = EndpointSlice::new(name, Some("fixed".into()), Family::V4);
         slice.endpoints = self.endpoints.into_iter().map(SliceEndpoint::new).collect();
-        slice.ports = vec![SlicePort { name: "".into(), protocol, port }];
-        for object in [Object::Service(service), Object::EndpointSlice(slice)] {
+        slice.ports = vec![SlicePort { name: "".into(), protocol, port }].into();
+        for object in [Object::from(service), Object::from(slice)] {
             updates.send(Update::Upsert(object)).await;
         }
         updates.send(Update::Synced(Completeness::Complete)).await;

@@ -96,7 +96,7 @@ fn delta(endpoints: &[SocketAddr]) -> Delta {
     let frontend: SocketAddr = CLUSTER_IP.parse().unwrap();
     let mut port = ServicePort::new();
     let number = NonZeroU16::new(frontend.port()).unwrap();
-    port.frontends = vec![Frontend::new(FrontendKind::ClusterIp(frontend.ip()), number)];
+    port.frontends = vec![Frontend::new(FrontendKind::ClusterIp(frontend.ip()), number)].into();
     port.endpoints = endpoints.iter().map(|address| Endpoint::new(*address)).collect();
     port.has_any = !endpoints.is_empty();
     let mut delta = Delta::default();

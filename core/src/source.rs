@@ -86,18 +86,20 @@ pub enum Completeness {
 }
 
 /// One object as a source sees it.
+///
+/// It is on the heap from the source to the model: thousands of these wait in lists and queues.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Object {
     /// A Service.
-    Service(Service),
+    Service(Box<Service>),
     /// An EndpointSlice.
-    EndpointSlice(EndpointSlice),
+    EndpointSlice(Arc<EndpointSlice>),
     /// A Node; the engine uses its own and ignores others.
-    Node(Node),
+    Node(Box<Node>),
     /// A ServiceCIDR.
-    ServiceCidr(ServiceCidr),
+    ServiceCidr(Box<ServiceCidr>),
     /// An address that an interface of this host carries.
-    HostAddress(HostAddress),
+    HostAddress(Box<HostAddress>),
 }
 
 /// The identity of an [`Object`].
@@ -112,7 +114,37 @@ pub enum ObjectId {
     /// A ServiceCIDR, by name.
     ServiceCidr(Arc<str>),
     /// An address on an interface: the value is its own identity.
-    HostAddress(HostAddress),
+    HostAddress(Box<HostAddress>),
+}
+
+impl From<Service> for Object {
+    fn from(service: Service) -> Self {
+        Self::Service(Box::new(service))
+    }
+}
+
+impl From<EndpointSlice> for Object {
+    fn from(slice: EndpointSlice) -> Self {
+        Self::EndpointSlice(Arc::new(slice))
+    }
+}
+
+impl From<Node> for Object {
+    fn from(node: Node) -> Self {
+        Self::Node(Box::new(node))
+    }
+}
+
+impl From<ServiceCidr> for Object {
+    fn from(cidr: ServiceCidr) -> Self {
+        Self::ServiceCidr(Box::new(cidr))
+    }
+}
+
+impl From<HostAddress> for Object {
+    fn from(address: HostAddress) -> Self {
+        Self::HostAddress(Box::new(address))
+    }
 }
 
 impl Object {

@@ -20,8 +20,8 @@ pub const PORT: NonZeroU16 = NonZeroU16::MIN.saturating_add(79);
 /// its own, as a source would send them. At most 65,000 Services: they fill a /16.
 #[must_use]
 pub fn updates(count: u16) -> Vec<Update> {
-    let services = (0..count).map(|number| Update::Upsert(Object::Service(service(number))));
-    let slices = (0..count).map(|number| Update::Upsert(Object::EndpointSlice(slice(number))));
+    let services = (0..count).map(|number| Update::Upsert(Object::from(service(number))));
+    let slices = (0..count).map(|number| Update::Upsert(Object::from(slice(number))));
     services.chain(slices).collect()
 }
 
@@ -35,10 +35,10 @@ pub fn name(number: u16) -> ObjectName {
 #[must_use]
 pub fn service(number: u16) -> Service {
     let mut service = Service::new(name(number));
-    service.cluster_ips = vec![IpAddr::V4(cluster_ip(number))];
+    service.cluster_ips = vec![IpAddr::V4(cluster_ip(number))].into();
     let port =
         PortSpec { name: "http".into(), protocol: Protocol::Tcp, port: PORT, node_port: None };
-    service.ports = vec![port];
+    service.ports = vec![port].into();
     service
 }
 
@@ -67,7 +67,8 @@ pub fn slice_of(number: u16, endpoints: &[IpAddr]) -> EndpointSlice {
     let mut slice = EndpointSlice::new(name, service, family);
     slice.endpoints = endpoints.iter().map(|address| SliceEndpoint::new(*address)).collect();
     slice.ports =
-        vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: ENDPOINT_PORT }];
+        vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: ENDPOINT_PORT }]
+            .into();
     slice
 }
 

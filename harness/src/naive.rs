@@ -91,7 +91,7 @@ impl NaiveCluster {
             Object::Service(service)
                 if !service.other_proxy && service.service_type != ServiceType::ExternalName =>
             {
-                Some(service)
+                Some(&**service)
             }
             _ => None,
         })
@@ -202,8 +202,8 @@ impl NaiveCluster {
         }
         state.affinity_seconds = service.affinity_seconds.map(|seconds| seconds.clamp(1, 86_400));
         // [1] Filtered by family; with none left there is no restriction.
-        state.source_ranges = service.source_ranges.clone();
-        state.source_ranges.retain(|range| Family::of(range.addr()) == family);
+        let of_family = |range: &&ipnet::IpNet| Family::of(range.addr()) == family;
+        state.source_ranges = service.source_ranges.iter().filter(of_family).copied().collect();
         state
     }
 
@@ -238,15 +238,13 @@ impl NaiveCluster {
 
     fn slices(&self, service: &ObjectName, family: Family) -> Vec<&EndpointSlice> {
         let is_its = |slice: &EndpointSlice| {
-            slice.name.namespace == service.namespace
-                && slice.service.as_ref() == Some(&service.name)
-                && slice.family == family
+            slice.service.as_ref() == Some(service) && slice.family == family
         };
         let mut slices: Vec<_> = self
             .objects
             .iter()
             .filter_map(|object| match object {
-                Object::EndpointSlice(slice) if is_its(slice) => Some(slice),
+                Object::EndpointSlice(slice) if is_its(slice) => Some(&**slice),
                 _ => None,
             })
             .collect();
@@ -259,16 +257,16 @@ impl NaiveCluster {
         if ready.is_empty() {
             return texts(instances.iter().filter(|(_, found)| is_terminating(found)));
         }
-        let for_this_node = |found: &SliceEndpoint| found.hint_nodes.contains(&self.node_name);
+        let for_this_node = |found: &SliceEndpoint| found.hint_nodes().contains(&self.node_name);
         let zone = self.node().and_then(|node| node.zone.clone());
         let for_this_zone = |found: &SliceEndpoint| {
-            zone.as_ref().is_some_and(|zone| found.hint_zones.contains(zone))
+            zone.as_ref().is_some_and(|zone| found.hint_zones().contains(zone))
         };
-        let all_have_nodes = ready.iter().all(|(_, found)| !found.hint_nodes.is_empty());
+        let all_have_nodes = ready.iter().all(|(_, found)| !found.hint_nodes().is_empty());
         if all_have_nodes && ready.iter().any(|(_, found)| for_this_node(found)) {
             return texts(ready.into_iter().filter(|(_, found)| for_this_node(found)));
         }
-        let all_have_zones = ready.iter().all(|(_, found)| !found.hint_zones.is_empty());
+        let all_have_zones = ready.iter().all(|(_, found)| !found.hint_zones().is_empty());
         if all_have_zones && ready.iter().any(|(_, found)| for_this_zone(found)) {
             return texts(ready.into_iter().filter(|(_, found)| for_this_zone(found)));
         }
@@ -290,7 +288,7 @@ impl NaiveCluster {
 
     fn node(&self) -> Option<&Node> {
         self.objects.iter().find_map(|object| match object {
-            Object::Node(node) if node.name == self.node_name => Some(node),
+            Object::Node(node) if node.name == self.node_name => Some(&**node),
             _ => None,
         })
     }

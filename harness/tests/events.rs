@@ -31,7 +31,7 @@ fn key(name: &str) -> ServicePortKey {
 fn service(address: SocketAddr, endpoint: Option<SocketAddr>) -> Option<Arc<ServicePort>> {
     let mut port = ServicePort::new();
     let number = NonZeroU16::new(address.port()).unwrap();
-    port.frontends = vec![Frontend::new(FrontendKind::ClusterIp(address.ip()), number)];
+    port.frontends = vec![Frontend::new(FrontendKind::ClusterIp(address.ip()), number)].into();
     port.endpoints = endpoint.map(Endpoint::new).into_iter().collect();
     port.has_any = endpoint.is_some();
     Some(Arc::new(port))

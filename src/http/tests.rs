@@ -91,7 +91,7 @@ impl World {
                 address: (*address).into(),
             })
             .collect();
-        self.script.upsert(Object::Node(node));
+        self.script.upsert(Object::from(node));
     }
 
     fn service(&self, name: &str, port: u16) {
@@ -99,15 +99,15 @@ impl World {
         service.service_type = ServiceType::LoadBalancer;
         service.external_policy = TrafficPolicy::Local;
         service.health_check_node_port = NonZeroU16::new(port);
-        service.cluster_ips = vec![[10, 96, 0, 10].into()];
+        service.cluster_ips = vec![[10, 96, 0, 10].into()].into();
         let spec = |name: &str, port| PortSpec {
             name: name.into(),
             protocol: Protocol::Tcp,
             port,
             node_port: NonZeroU16::new(30_000 + port.get()),
         };
-        service.ports = vec![spec("http", number(80)), spec("https", number(443))];
-        self.script.upsert(Object::Service(service));
+        service.ports = vec![spec("http", number(80)), spec("https", number(443))].into();
+        self.script.upsert(Object::from(service));
     }
 
     /// Endpoints "address state", each behind both ports.
@@ -134,8 +134,9 @@ impl World {
                 protocol: Protocol::Tcp,
                 port: number(port),
             })
-            .into();
-        self.script.upsert(Object::EndpointSlice(slice));
+            .into_iter()
+            .collect();
+        self.script.upsert(Object::from(slice));
     }
 
     /// Asks until the answer is as wished.

@@ -183,7 +183,7 @@ pub(super) fn service(
     };
     let mut port = ServicePort::new();
     let number = NonZeroU16::new(address.port()).unwrap();
-    port.frontends = vec![Frontend::new(FrontendKind::ClusterIp(address.ip()), number)];
+    port.frontends = vec![Frontend::new(FrontendKind::ClusterIp(address.ip()), number)].into();
     port.endpoints = endpoints.iter().map(|address| Endpoint::new(*address)).collect();
     port.has_any = true;
     (key, port)

@@ -231,7 +231,7 @@ impl Rendering<'_> {
     /// Puts the sources that a VIP admits.
     fn ranges(&mut self, frontend: &Frontend, primary: &BTreeSet<IpAddr>) {
         let port = Arc::clone(&self.record.port);
-        let mut ranges = port.source_ranges.clone();
+        let mut ranges = port.source_ranges.to_vec();
         if ranges.iter().any(|range| primary.iter().any(|address| range.contains(address))) {
             let vips = port.frontends.iter().filter_map(|frontend| match frontend.kind {
                 FrontendKind::LoadBalancerIp(address) => Some(IpNet::from(address)),

@@ -132,7 +132,7 @@ impl State {
         port.has_any = !sketch.cluster.is_empty();
         port.affinity_seconds = sketch.affinity;
         if sketch.ranged {
-            port.source_ranges = vec!["192.168.1.0/24".parse().unwrap()];
+            port.source_ranges = vec!["192.168.1.0/24".parse().unwrap()].into();
         }
         Some(port)
     }

@@ -41,6 +41,9 @@ use crate::{
 /// Updates that may wait for the engine, and that it takes in at once.
 const QUEUE: usize = 4096;
 
+/// Updates for which there is room between two bursts.
+const SMALL_BATCH: usize = 64;
+
 /// After so many updates a burst is applied although it has not ended.
 const LONGEST_BURST: usize = 16 * QUEUE;
 
@@ -74,7 +77,7 @@ pub(super) async fn drive(engine: Engine, shutdown: CancellationToken) -> Result
         .enumerate()
         .map(|(lane, known)| ring(lane, known.bell().clone()))
         .collect();
-    let mut batch = Vec::with_capacity(QUEUE);
+    let mut batch = Vec::new();
     let result = loop {
         for (index, lane) in state.lanes.iter_mut().enumerate() {
             if let Some((backend, task)) =
@@ -96,6 +99,7 @@ pub(super) async fn drive(engine: Engine, shutdown: CancellationToken) -> Result
             _ = queue.recv_many(&mut batch, QUEUE) => {
                 state.take_in(&mut batch);
                 state.take_in_burst(&mut queue, &mut batch).await;
+                batch.shrink_to(SMALL_BATCH);
                 state.plan();
             }
             Some(lane) = bells.next() => {
@@ -386,6 +390,7 @@ const fn count(update: &Update, seen: &mut Changes) {
 /// Takes out of an update what is measured and not kept.
 fn take_trigger(update: &mut Update) -> Option<Trigger> {
     let Update::Upsert(Object::EndpointSlice(slice)) = update else { return None };
-    let at = mem::replace(&mut slice.triggered, Moment::NONE).time()?;
+    let at = slice.triggered.time()?;
+    Arc::make_mut(slice).triggered = Moment::NONE;
     Some(Trigger { family: slice.family, at })
 }

@@ -25,8 +25,8 @@ impl SlicesByService {
     /// The slices of a Service, sorted by name: what is planned must not depend on the order in
     /// which they came.
     pub(super) fn of(&self, service: &ObjectName) -> &[Arc<EndpointSlice>] {
-        let hash = self.hasher.hash_one(names(service));
-        let found = self.services.find(hash, |slices| service_of(slices) == names(service));
+        let hash = self.hasher.hash_one(service);
+        let found = self.services.find(hash, |slices| service_of(slices) == Some(service));
         found.map_or(&[], |slices| slices.as_slice())
     }
 
@@ -74,21 +74,17 @@ impl SlicesByService {
     fn entry(&mut self, service: &ObjectName) -> hash_table::Entry<'_, Slices> {
         let hasher = &self.hasher;
         self.services.entry(
-            hasher.hash_one(names(service)),
-            |slices| service_of(slices) == names(service),
-            |slices| hasher.hash_one(service_of(slices)),
+            hasher.hash_one(service),
+            |slices| service_of(slices) == Some(service),
+            // What is here is never empty, and of a Service.
+            |slices| service_of(slices).map_or(0, |service| hasher.hash_one(service)),
         )
     }
 }
 
-fn names(service: &ObjectName) -> (&str, &str) {
-    (&service.namespace, &service.name)
-}
-
 /// Whose slices these are.
-fn service_of(slices: &Slices) -> (&str, &str) {
-    let Some(slice) = slices.first() else { return ("", "") };
-    (&slice.name.namespace, slice.service.as_deref().unwrap_or_default())
+fn service_of(slices: &Slices) -> Option<&ObjectName> {
+    slices.first()?.service.as_ref()
 }
 
 fn position(slices: &[Arc<EndpointSlice>], slice: &EndpointSlice) -> Result<usize, usize> {
@@ -96,5 +92,5 @@ fn position(slices: &[Arc<EndpointSlice>], slice: &EndpointSlice) -> Result<usiz
 }
 
 fn has_zone_hints(slice: &EndpointSlice) -> bool {
-    slice.endpoints.iter().any(|endpoint| !endpoint.hint_zones.is_empty())
+    slice.endpoints.iter().any(|endpoint| !endpoint.hint_zones().is_empty())
 }

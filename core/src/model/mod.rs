@@ -16,7 +16,8 @@ pub use cluster::Cluster;
 pub use dirty::{Changes, Dirty, ModelWarning};
 pub use moment::Moment;
 pub use objects::{
-    Conditions, EndpointSlice, Family, HostAddress, Node, NodeAddress, NodeAddressKind, ObjectName,
-    PortSpec, Protocol, Service, ServiceCidr, ServiceType, SliceEndpoint, SlicePort, TrafficPolicy,
+    Conditions, EndpointSlice, Family, Hints, HostAddress, NameParts, Node, NodeAddress,
+    NodeAddressKind, ObjectName, PortSpec, Protocol, Service, ServiceCidr, ServiceType,
+    SliceEndpoint, SlicePort, TrafficPolicy,
 };
 pub use per_family::PerFamily;

@@ -2,15 +2,31 @@
 //!
 //! An object of the k8s-openapi crate costs 11.7 kB a Service-and-slice pair, a slim one 1.5 kB.
 
-use std::{fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+    num::NonZeroU16,
+    ops::Deref,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use super::Moment;
 
 /// Namespace and name of an object.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectName {
+///
+/// A pointer, because an object is named in a dozen places: cloning costs a reference count, and
+/// names that were cloned from one another are compared without being read.
+#[derive(Clone, Eq)]
+pub struct ObjectName(Arc<NameParts>);
+
+/// What an [`ObjectName`] consists of.
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NameParts {
     /// The namespace.
     pub namespace: Arc<str>,
     /// The name, unique among the objects of one kind in the namespace.
@@ -21,7 +37,51 @@ impl ObjectName {
     /// Names an object.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self::of(namespace.into(), name.into())
+    }
+
+    /// Names an object in texts that others may share.
+    #[must_use]
+    pub fn of(namespace: Arc<str>, name: Arc<str>) -> Self {
+        Self(Arc::new(NameParts { namespace, name }))
+    }
+
+    /// Whether somebody else has a clone of it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl Deref for ObjectName {
+    type Target = NameParts;
+
+    fn deref(&self) -> &NameParts {
+        &self.0
+    }
+}
+
+impl PartialEq for ObjectName {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Hash for ObjectName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl PartialOrd for ObjectName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ObjectName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
     }
 }
 
@@ -130,7 +190,8 @@ pub enum TrafficPolicy {
 
 /// A Service, reduced to what load balancing reads.
 ///
-/// Lists keep the order of the object. Both families stand side by side here; the plan takes them
+/// Lists keep the order of the object, and those of which most Services have one are without an
+/// allocation then. Both families stand side by side here; the plan takes them
 /// apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -145,7 +206,7 @@ pub struct Service {
     /// Whether the label `service.kubernetes.io/service-proxy-name` gives it to another proxy.
     pub other_proxy: bool,
     /// `spec.clusterIPs` (or `spec.clusterIP`) without `None`; at most one a family counts.
-    pub cluster_ips: Vec<IpAddr>,
+    pub cluster_ips: SmallVec<[IpAddr; 1]>,
     /// `spec.externalIPs`.
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress[].ip` whose ipMode is absent or `VIP`.
@@ -153,7 +214,7 @@ pub struct Service {
     /// `spec.loadBalancerSourceRanges`; empty means no restriction.
     pub source_ranges: Vec<IpNet>,
     /// `spec.ports`.
-    pub ports: Vec<PortSpec>,
+    pub ports: SmallVec<[PortSpec; 1]>,
     /// The time-out of ClientIP session affinity in seconds (1..=86400), or `None` for no affinity.
     pub affinity_seconds: Option<u32>,
     /// `spec.internalTrafficPolicy`.
@@ -173,11 +234,11 @@ impl Service {
             created: 0,
             service_type: ServiceType::ClusterIp,
             other_proxy: false,
-            cluster_ips: Vec::new(),
+            cluster_ips: SmallVec::new_const(),
             external_ips: Vec::new(),
             load_balancer_ips: Vec::new(),
             source_ranges: Vec::new(),
-            ports: Vec::new(),
+            ports: SmallVec::new_const(),
             affinity_seconds: None,
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,
@@ -206,7 +267,7 @@ pub struct EndpointSlice {
     /// Namespace and name of the slice itself.
     pub name: ObjectName,
     /// The Service of the same namespace that label `kubernetes.io/service-name` names, if any.
-    pub service: Option<Arc<str>>,
+    pub service: Option<ObjectName>,
     /// `addressType`.
     pub family: Family,
     /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`: when that happened in the
@@ -216,15 +277,19 @@ pub struct EndpointSlice {
     /// `endpoints`.
     pub endpoints: Vec<SliceEndpoint>,
     /// `ports`, without those that have no name field or no number.
-    pub ports: Vec<SlicePort>,
+    pub ports: SmallVec<[SlicePort; 1]>,
 }
 
 impl EndpointSlice {
-    /// A slice without endpoints and ports.
+    /// A slice without endpoints and ports, of the Service of that name.
     #[must_use]
-    pub const fn new(name: ObjectName, service: Option<Arc<str>>, family: Family) -> Self {
+    pub fn new(name: ObjectName, service: Option<Arc<str>>, family: Family) -> Self {
+        let service = service.map(|service| match service == name.name {
+            true => name.clone(),
+            false => ObjectName::of(Arc::clone(&name.namespace), service),
+        });
         let triggered = Moment::NONE;
-        Self { name, service, family, triggered, endpoints: Vec::new(), ports: Vec::new() }
+        Self { name, service, family, triggered, endpoints: Vec::new(), ports: SmallVec::new() }
     }
 }
 
@@ -251,24 +316,42 @@ pub struct SliceEndpoint {
     pub node_name: Option<Arc<str>>,
     /// `zone`.
     pub zone: Option<Arc<str>>,
-    /// `hints.forNodes[].name`.
-    pub hint_nodes: Vec<Arc<str>>,
-    /// `hints.forZones[].name`.
-    pub hint_zones: Vec<Arc<str>>,
+    /// `hints`. Most endpoints have none, and then no allocation.
+    pub hints: Option<Box<Hints>>,
+}
+
+/// For whom an endpoint is meant, as far as its slice says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Hints {
+    /// `forNodes[].name`.
+    pub nodes: Vec<Arc<str>>,
+    /// `forZones[].name`.
+    pub zones: Vec<Arc<str>>,
 }
 
 impl SliceEndpoint {
     /// A ready endpoint without a node, a zone or hints.
     #[must_use]
     pub const fn new(address: IpAddr) -> Self {
-        Self {
-            address,
-            conditions: Conditions::READY,
-            node_name: None,
-            zone: None,
-            hint_nodes: Vec::new(),
-            hint_zones: Vec::new(),
-        }
+        Self { address, conditions: Conditions::READY, node_name: None, zone: None, hints: None }
+    }
+
+    /// Says for whom the endpoint is meant.
+    pub fn hint(&mut self, nodes: Vec<Arc<str>>, zones: Vec<Arc<str>>) {
+        let is_hinted = !nodes.is_empty() || !zones.is_empty();
+        self.hints = is_hinted.then(|| Box::new(Hints { nodes, zones }));
+    }
+
+    /// The nodes that the endpoint is meant for.
+    #[must_use]
+    pub fn hint_nodes(&self) -> &[Arc<str>] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.nodes)
+    }
+
+    /// The zones that the endpoint is meant for.
+    #[must_use]
+    pub fn hint_zones(&self) -> &[Arc<str>] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.zones)
     }
 }
 

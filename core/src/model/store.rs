@@ -1,6 +1,7 @@
 //! The objects of one kind, each with the sources that bring it.
 
 use std::{
+    collections::HashMap,
     hash::{BuildHasher as _, Hash},
     mem,
     sync::Arc,
@@ -73,16 +74,11 @@ impl Keyed for HostAddress {
 /// The table holds little more than a pointer an object: its empty places cost as much as its full
 /// ones, and it has between one and seven empty ones for each seven full.
 #[derive(Debug)]
-pub(super) struct Store<V> {
-    entries: HashTable<Entry<V>>,
+pub(super) struct Store<V: Keyed> {
+    owners: HashTable<Claim<V>>,
+    /// Those that wait, in order. What no other source brings is not here, which is nearly all.
+    waiting: HashMap<V::Key, Vec<Claim<V>>, RandomState>,
     hasher: RandomState,
-}
-
-#[derive(Debug)]
-struct Entry<V> {
-    owner: Claim<V>,
-    /// Nearly always empty, and then no allocation.
-    waiting: Box<[Claim<V>]>,
 }
 
 #[derive(Debug)]
@@ -107,48 +103,46 @@ pub(super) enum Upserted<V> {
     },
 }
 
-impl<V> Default for Store<V> {
+impl<V: Keyed> Default for Store<V> {
     fn default() -> Self {
-        Self { entries: HashTable::new(), hasher: RandomState::default() }
+        let (owners, waiting) = (HashTable::new(), HashMap::default());
+        Self { owners, waiting, hasher: RandomState::default() }
     }
 }
 
 impl<V: Keyed + PartialEq> Store<V> {
     pub(super) fn get(&self, key: &V::Key) -> Option<&V> {
         let hash = self.hasher.hash_one(key);
-        let entry = self.entries.find(hash, |entry| entry.owner.object.key() == key);
-        entry.map(|entry| &entry.owner.object)
+        let owner = self.owners.find(hash, |owner| owner.object.key() == key);
+        owner.map(|owner| &owner.object)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &V> {
-        self.entries.iter().map(|entry| &entry.owner.object)
+        self.owners.iter().map(|owner| &owner.object)
     }
 
     pub(super) fn upsert(&mut self, pass: Pass, object: V) -> Upserted<V> {
-        let entry = match self.entry(object.key()) {
+        let owner = match entry(&mut self.owners, &self.hasher, object.key()) {
             hash_table::Entry::Vacant(vacant) => {
-                vacant.insert(Entry { owner: Claim { pass, object }, waiting: Box::default() });
+                vacant.insert(Claim { pass, object });
                 return Upserted::Visible(None);
             }
             hash_table::Entry::Occupied(occupied) => occupied.into_mut(),
         };
-        if entry.owner.pass.source == pass.source {
-            entry.owner.pass = pass;
-            if entry.owner.object == object {
+        if owner.pass.source == pass.source {
+            owner.pass = pass;
+            if owner.object == object {
                 return Upserted::Unchanged;
             }
-            return Upserted::Visible(Some(mem::replace(&mut entry.owner.object, object)));
+            return Upserted::Visible(Some(mem::replace(&mut owner.object, object)));
         }
-        let owner = entry.owner.pass.source;
-        let waiting = entry.waiting.iter_mut().find(|claim| claim.pass.source == pass.source);
-        let fresh = waiting.is_none();
-        match waiting {
+        let owner = owner.pass.source;
+        let waiting = self.waiting.entry(object.key().clone()).or_default();
+        let known = waiting.iter_mut().find(|claim| claim.pass.source == pass.source);
+        let fresh = known.is_none();
+        match known {
             Some(claim) => *claim = Claim { pass, object },
-            None => {
-                let mut waiting = mem::take(&mut entry.waiting).into_vec();
-                waiting.push(Claim { pass, object });
-                entry.waiting = waiting.into();
-            }
+            None => waiting.push(Claim { pass, object }),
         }
         Upserted::Waits { owner, fresh }
     }
@@ -156,38 +150,55 @@ impl<V: Keyed + PartialEq> Store<V> {
     /// Takes away what `source` brought under `key`; returns it if it was visible. The next in
     /// line is then visible.
     pub(super) fn remove(&mut self, source: u32, key: &V::Key) -> Option<V> {
-        let hash_table::Entry::Occupied(mut occupied) = self.entry(key) else { return None };
-        let entry = occupied.get_mut();
-        let mut waiting = mem::take(&mut entry.waiting).into_vec();
-        if entry.owner.pass.source != source {
+        let owner = entry(&mut self.owners, &self.hasher, key);
+        let hash_table::Entry::Occupied(mut owner) = owner else { return None };
+        if owner.get().pass.source != source {
+            let waiting = self.waiting.get_mut(key)?;
             waiting.retain(|claim| claim.pass.source != source);
-            entry.waiting = waiting.into();
+            if waiting.is_empty() {
+                self.waiting.remove(key);
+            }
             return None;
         }
-        if waiting.is_empty() {
-            return Some(occupied.remove().0.owner.object);
+        match take_first(&mut self.waiting, key) {
+            Some(next) => Some(mem::replace(owner.get_mut(), next).object),
+            None => Some(owner.remove().0.object),
         }
-        let next = waiting.remove(0);
-        entry.waiting = waiting.into();
-        Some(mem::replace(&mut entry.owner, next).object)
     }
 
     /// What the source of `pass` brought before this pass and not again in it.
     pub(super) fn stale(&self, pass: Pass) -> Vec<V::Key> {
         let is_stale =
             |claim: &Claim<V>| claim.pass.source == pass.source && claim.pass.number < pass.number;
-        let stale =
-            |entry: &&Entry<V>| is_stale(&entry.owner) || entry.waiting.iter().any(is_stale);
-        let stale = self.entries.iter().filter(stale);
-        stale.map(|entry| entry.owner.object.key().clone()).collect()
+        let owners = self.owners.iter().filter(|owner| is_stale(owner));
+        let waiting = self.waiting.iter().filter(|(_, waiting)| waiting.iter().any(is_stale));
+        let waiting = waiting.map(|(key, _)| key.clone());
+        owners.map(|owner| owner.object.key().clone()).chain(waiting).collect()
     }
+}
 
-    fn entry(&mut self, key: &V::Key) -> hash_table::Entry<'_, Entry<V>> {
-        let hasher = &self.hasher;
-        self.entries.entry(
-            hasher.hash_one(key),
-            |entry| entry.owner.object.key() == key,
-            |entry| hasher.hash_one(entry.owner.object.key()),
-        )
+fn entry<'a, V: Keyed>(
+    owners: &'a mut HashTable<Claim<V>>,
+    hasher: &RandomState,
+    key: &V::Key,
+) -> hash_table::Entry<'a, Claim<V>> {
+    owners.entry(
+        hasher.hash_one(key),
+        |owner| owner.object.key() == key,
+        |owner| hasher.hash_one(owner.object.key()),
+    )
+}
+
+/// Takes the first of those that wait for a key.
+fn take_first<V: Keyed>(
+    waiting: &mut HashMap<V::Key, Vec<Claim<V>>, RandomState>,
+    key: &V::Key,
+) -> Option<Claim<V>> {
+    let of_key = waiting.get_mut(key)?;
+    // What is here is never empty.
+    let first = of_key.remove(0);
+    if of_key.is_empty() {
+        waiting.remove(key);
     }
+    Some(first)
 }

@@ -11,6 +11,7 @@ use std::{
 use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use crate::model::{Conditions, Family, ObjectName, Protocol, TrafficPolicy};
 
@@ -92,8 +93,8 @@ impl fmt::Debug for ServicePortKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServicePort {
-    /// The frontends that this ServicePort owns, sorted.
-    pub frontends: Vec<Frontend>,
+    /// The frontends that this ServicePort owns, sorted. Most own one, and need no allocation.
+    pub frontends: SmallVec<[Frontend; 1]>,
     /// `internalTrafficPolicy`.
     pub internal_policy: TrafficPolicy,
     /// `externalTrafficPolicy`; `Cluster` where the ServicePort is not externally accessible.
@@ -110,22 +111,22 @@ pub struct ServicePort {
     pub affinity_seconds: Option<u32>,
     /// Source ranges of this family for the load-balancer VIPs; empty means no restriction, also
     /// where the Service names ranges of the other family.
-    pub source_ranges: Vec<IpNet>,
+    pub source_ranges: Box<[IpNet]>,
 }
 
 impl ServicePort {
     /// A ServicePort without frontends and endpoints, which refuses; set the fields that it has.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
-            frontends: Vec::new(),
+            frontends: SmallVec::new(),
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,
             endpoints: Vec::new(),
             lists: EndpointLists { cluster: true, local: false },
             has_any: false,
             affinity_seconds: None,
-            source_ranges: Vec::new(),
+            source_ranges: Box::default(),
         }
     }
 
@@ -243,7 +244,7 @@ pub struct Endpoint {
     /// The zone that it runs in, if known.
     pub zone: Option<Arc<str>>,
     /// Its share of new connections relative to the others; 1 for all, so far.
-    pub weight: u32,
+    pub weight: u16,
 }
 
 impl Endpoint {

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use super::{
     EndpointLists, Frontend, HealthCheck, ServicePort, ServicePortKey, Warning, affinity, frontend,
@@ -29,7 +30,7 @@ pub(super) struct PortDraft {
     pub(super) key: ServicePortKey,
     pub(super) created: i64,
     /// The frontends that it wants, sorted.
-    pub(super) wanted: Vec<Frontend>,
+    pub(super) wanted: SmallVec<[Frontend; 1]>,
     /// Its state, still without frontends.
     pub(super) state: ServicePort,
 }
@@ -99,7 +100,7 @@ fn draft_port(
     let selection = select::select(slices, port, family, Locality::of(cluster), lists);
     let of_family = |range: &&IpNet| Family::of(range.addr()) == family;
     let state = ServicePort {
-        frontends: Vec::new(),
+        frontends: SmallVec::new(),
         internal_policy: service.internal_policy,
         external_policy,
         endpoints: selection.endpoints,

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use smallvec::{SmallVec, smallvec};
+
 use super::{Frontend, FrontendKind};
 use crate::model::{Cluster, Family, PortSpec, Service, ServiceType};
 
@@ -26,9 +28,9 @@ pub(super) fn wanted(
     service: &Service,
     port: &PortSpec,
     cluster_ip: IpAddr,
-) -> Vec<Frontend> {
+) -> SmallVec<[Frontend; 1]> {
     let family = Family::of(cluster_ip);
-    let mut frontends = vec![Frontend {
+    let mut frontends = smallvec![Frontend {
         kind: FrontendKind::ClusterIp(cluster_ip),
         port: port.port,
         on_interface: interface(cluster, cluster_ip),

@@ -10,7 +10,7 @@ use crate::model::{Family, Service, ServiceType, TrafficPolicy};
 pub struct HealthCheck {
     /// `spec.healthCheckNodePort`: where it asks.
     pub port: NonZeroU16,
-    local_endpoints: [Option<usize>; Family::ALL.len()],
+    local_endpoints: [Option<u32>; Family::ALL.len()],
 }
 
 impl HealthCheck {
@@ -20,7 +20,8 @@ impl HealthCheck {
     #[must_use]
     pub fn local_endpoints(&self, family: Family) -> Option<usize> {
         let counts = Family::ALL.into_iter().zip(self.local_endpoints);
-        counts.into_iter().find(|(of, _)| *of == family)?.1
+        let count = counts.into_iter().find(|(of, _)| *of == family)?.1;
+        count.map(|count| count as usize)
     }
 }
 
@@ -36,14 +37,14 @@ pub(super) fn check(service: &Service, ports: &[PortDraft]) -> Option<HealthChec
 
 /// Distinct addresses of local ready endpoints. Terminating ones do not count, also where they are
 /// all that there is: the load balancer is to look elsewhere.
-fn count(ports: &[PortDraft], family: Family) -> Option<usize> {
+fn count(ports: &[PortDraft], family: Family) -> Option<u32> {
     let mut of_family = ports.iter().filter(|port| port.key.family == family).peekable();
     of_family.peek()?;
     let counts = of_family
         .flat_map(|port| &port.state.endpoints)
         .filter(|endpoint| endpoint.local && endpoint.conditions.ready);
     let addresses: BTreeSet<IpAddr> = counts.map(|endpoint| endpoint.address.ip()).collect();
-    Some(addresses.len())
+    u32::try_from(addresses.len()).ok()
 }
 
 #[cfg(test)]
@@ -71,7 +72,7 @@ mod tests {
             protocol: Protocol::Tcp,
             family,
         };
-        PortDraft { key, created: 0, wanted: Vec::new(), state }
+        PortDraft { key, created: 0, wanted: smallvec::SmallVec::new(), state }
     }
 
     fn service(service_type: ServiceType, external_policy: TrafficPolicy) -> Service {

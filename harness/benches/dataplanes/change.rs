@@ -31,14 +31,14 @@ pub(crate) fn measure(world: &World, table: &mut Table) -> Result<()> {
     let pod = IpAddr::V4(world.pod("echo-1")?.address4());
     let host = IpAddr::V4(world.second_host_addresses().v4);
     let primary = IpAddr::V4(world.host().address4());
-    rig.send(Update::Upsert(Object::EndpointSlice(udp_slice(host))))?;
-    rig.send(Update::Upsert(Object::Service(with_udp())))?;
+    rig.send(Update::Upsert(Object::from(udp_slice(host))))?;
+    rig.send(Update::Upsert(Object::from(with_udp())))?;
     rig.settle()?;
     rig.applies();
     let mut times = Vec::with_capacity(CHANGES);
     for number in 0..CHANGES {
         let (endpoint, source) = if number % 2 == 0 { (pod, primary) } else { (host, host) };
-        let update = Update::Upsert(Object::EndpointSlice(udp_slice(endpoint)));
+        let update = Update::Upsert(Object::from(udp_slice(endpoint)));
         let start = Instant::now();
         rig.send(update)?;
         while connect(service)? != source {

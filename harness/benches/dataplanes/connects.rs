@@ -25,12 +25,12 @@ pub(crate) fn measure(world: &World, services: u16, table: &mut Table) -> Result
     let endpoint = SocketAddr::new(echo.address4().into(), crowd::ENDPOINT_PORT.get());
     echo.serve(Transport::Tcp, &[endpoint])?;
     echo.serve(Transport::Udp, &[endpoint])?;
-    rig.send(Update::Upsert(Object::Service(both_protocols(0))))?;
+    rig.send(Update::Upsert(Object::from(both_protocols(0))))?;
     let mut slice = crowd::slice_of(0, &[endpoint.ip()]);
     let mut udp = slice.ports.clone();
     udp.iter_mut().for_each(|port| port.protocol = Protocol::Udp);
     slice.ports.extend(udp);
-    rig.send(Update::Upsert(Object::EndpointSlice(slice)))?;
+    rig.send(Update::Upsert(Object::from(slice)))?;
     rig.settle()?;
     let service = SocketAddr::new(crowd::cluster_ip(0).into(), crowd::PORT.get());
 

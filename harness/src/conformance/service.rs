@@ -153,7 +153,9 @@ impl Service {
     /// Restricts the load-balancer VIPs to a source range.
     #[must_use]
     pub fn source_range(mut self, range: IpNet) -> Self {
-        self.port.source_ranges.push(range);
+        let mut ranges = self.port.source_ranges.to_vec();
+        ranges.push(range);
+        self.port.source_ranges = ranges.into();
         self
     }
 }

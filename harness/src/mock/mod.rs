@@ -16,7 +16,7 @@
 //! let shutdown = CancellationToken::new();
 //! let running = tokio::spawn(engine.run(shutdown.clone()));
 //!
-//! script.upsert(Object::Service(Service::new(ObjectName::new("default", "web"))));
+//! script.upsert(Object::from(Service::new(ObjectName::new("default", "web"))));
 //! script.synced();
 //! record.until(|record| record.state().complete).await;
 //! # shutdown.cancel();

@@ -43,12 +43,12 @@ impl Running {
         let port = 80.try_into().unwrap();
         let spec = PortSpec { name: "".into(), protocol: Protocol::Tcp, port, node_port: None };
         service.ports.push(spec);
-        self.script.upsert(Object::Service(service));
+        self.script.upsert(Object::from(service));
         let id = ObjectName::new("default", &format!("{name}-1"));
         let mut slice = EndpointSlice::new(id, Some(name.into()), Family::V4);
         slice.endpoints.push(SliceEndpoint::new(endpoint.parse().unwrap()));
         slice.ports.push(SlicePort { name: "".into(), protocol: Protocol::Tcp, port });
-        self.script.upsert(Object::EndpointSlice(slice));
+        self.script.upsert(Object::from(slice));
     }
 
     async fn until(&self, condition: impl FnMut(&Record) -> bool) -> Record {

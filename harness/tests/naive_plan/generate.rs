@@ -60,11 +60,11 @@ pub(crate) fn node_port_addresses() -> impl Strategy<Value = NodePortAddresses> 
 
 fn object() -> impl Strategy<Value = Object> {
     prop_oneof![
-        8 => service().prop_map(Object::Service),
-        12 => slice().prop_map(Object::EndpointSlice),
-        2 => node().prop_map(Object::Node),
-        1 => service_cidr().prop_map(Object::ServiceCidr),
-        2 => host_address().prop_map(Object::HostAddress),
+        8 => service().prop_map(Object::from),
+        12 => slice().prop_map(Object::from),
+        2 => node().prop_map(Object::from),
+        1 => service_cidr().prop_map(Object::from),
+        2 => host_address().prop_map(Object::from),
     ]
 }
 
@@ -129,9 +129,9 @@ fn service() -> impl Strategy<Value = Service> {
         let mut service = Service::new(identity.0);
         (service.created, service.service_type, service.other_proxy) =
             (identity.1, identity.2, identity.3);
-        (service.cluster_ips, service.external_ips) = (addresses.0, addresses.1);
+        (service.cluster_ips, service.external_ips) = (addresses.0.into(), addresses.1);
         (service.load_balancer_ips, service.source_ranges) = (addresses.2, addresses.3);
-        (service.ports, service.affinity_seconds) = (rest.0, rest.1);
+        (service.ports, service.affinity_seconds) = (rest.0.into(), rest.1);
         (service.internal_policy, service.external_policy) = (rest.2, rest.3);
         service.health_check_node_port = rest.4;
         service
@@ -158,7 +158,7 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
             vec(endpoint(family, nodes, zones), 0..6).prop_map(move |endpoints| {
                 let service = service.map(Arc::from);
                 let mut slice = EndpointSlice::new(name.clone(), service, family);
-                slice.ports.clone_from(&ports);
+                slice.ports = ports.iter().cloned().collect();
                 slice.endpoints = endpoints;
                 slice
             })
@@ -182,7 +182,7 @@ fn endpoint(family: Family, nodes: Hinted, zones: Hinted) -> impl Strategy<Value
             let mut endpoint = SliceEndpoint::new(address);
             (endpoint.conditions, endpoint.node_name, endpoint.zone) =
                 (conditions, node_name, zone);
-            (endpoint.hint_nodes, endpoint.hint_zones) = (hint_nodes, hint_zones);
+            endpoint.hint(hint_nodes, hint_zones);
             endpoint
         },
     )

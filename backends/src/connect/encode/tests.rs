@@ -26,7 +26,7 @@ const fn ip(last: u8) -> IpAddr {
 /// All four kinds of frontend, and one endpoint elsewhere.
 fn port() -> ServicePort {
     let mut port = ServicePort::new();
-    port.frontends = [CLUSTER_IP, EXTERNAL_IP, VIP, NODE_PORT].map(frontend).to_vec();
+    port.frontends = [CLUSTER_IP, EXTERNAL_IP, VIP, NODE_PORT].map(frontend).into_iter().collect();
     port.endpoints = vec![endpoint("10.0.0.1:80")];
     port.has_any = true;
     port
@@ -64,7 +64,7 @@ fn which_frontends_are_served() {
     check(Protocol::Sctp, |_| {}, &[], Some(LeftReason::Protocol(Protocol::Sctp)));
 
     let restricted = |port: &mut ServicePort| {
-        port.source_ranges = vec!["192.0.2.0/24".parse().unwrap()];
+        port.source_ranges = vec!["192.0.2.0/24".parse().unwrap()].into();
     };
     let without_vip = [CLUSTER_IP, EXTERNAL_IP, NODE_PORT];
     check(Protocol::Tcp, restricted, &without_vip, Some(LeftReason::SourceRanges));
@@ -83,7 +83,7 @@ fn an_affinity_is_not_split() {
     check(Protocol::Tcp, affine, &[CLUSTER_IP, EXTERNAL_IP, VIP, NODE_PORT], None);
     let restricted = |port: &mut ServicePort| {
         port.affinity_seconds = Some(10800);
-        port.source_ranges = vec!["192.0.2.0/24".parse().unwrap()];
+        port.source_ranges = vec!["192.0.2.0/24".parse().unwrap()].into();
     };
     check(Protocol::Tcp, restricted, &[], Some(LeftReason::SourceRanges));
 

@@ -39,7 +39,7 @@ impl Ledger {
     ) {
         for (key, frontends) in left {
             let mut port = ServicePort::new();
-            port.frontends = frontends;
+            port.frontends = frontends.into();
             self.learn(&key, &Arc::new(port));
         }
         self.affected = Affected::default();

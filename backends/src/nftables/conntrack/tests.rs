@@ -258,7 +258,7 @@ async fn an_external_address_of_the_node_is_no_node_port() {
     let mut world = World::new(flows.clone());
     let mut other = port(&[], &["10.244.7.7:53"]);
     let external = FrontendKind::ExternalIp(at(NODE_PORT).ip());
-    other.frontends = vec![Frontend::new(external, 30_053.try_into().unwrap())];
+    other.frontends = vec![Frontend::new(external, 30_053.try_into().unwrap())].into();
     let dns = |endpoint| Some(port(&[NODE_PORT], &[endpoint]));
     world.apply(true, &[("other", Some(other)), ("dns", dns("10.244.1.3:53"))]).await;
     world.apply(false, &[("dns", dns("10.244.1.4:53"))]).await;

@@ -145,7 +145,7 @@ async fn a_backend_that_waits_for_the_node_gets_it_at_once() {
     let begin = Instant::now();
     let mut node = crate::model::Node::new("node-1".into());
     node.pod_cidrs.push("10.244.1.0/24".parse().expect("a CIDR"));
-    world.say(0, [crate::Update::Upsert(Object::Node(node))]);
+    world.say(0, [crate::Update::Upsert(Object::from(node))]);
     world.applied("nftables").await;
     assert!(begin.elapsed() < Duration::from_millis(50), "{:?}", begin.elapsed());
 }
@@ -167,7 +167,7 @@ async fn health_checks_follow_services_and_the_node() {
     let mut node = Node::new("node-1".into());
     let address = [192, 0, 2, 1].into();
     node.addresses.push(NodeAddress { kind: NodeAddressKind::Internal, address });
-    world.say(0, [Object::Node(node), Object::Service(balanced)].map(crate::Update::Upsert));
+    world.say(0, [Object::from(node), Object::Service(balanced)].map(crate::Update::Upsert));
     world.taken_in().await;
     let wanted = servers.borrow_and_update().clone();
     assert_eq!(wanted.addresses, [address].into());

@@ -287,7 +287,7 @@ pub(super) fn service(name: &str, cluster_ip: u8) -> Update {
         port: NonZeroU16::MIN,
         node_port: None,
     });
-    Update::Upsert(Object::Service(service))
+    Update::Upsert(Object::from(service))
 }
 
 pub(super) fn gone(name: &str) -> Update {

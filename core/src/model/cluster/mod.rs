@@ -151,7 +151,7 @@ impl Cluster {
         match object {
             Object::Service(service) => {
                 let name = service.name.clone();
-                let upserted = self.services.upsert(pass, Box::new(service));
+                let upserted = self.services.upsert(pass, service);
                 let id = || ObjectId::Service(name.clone());
                 let warnings = self.clash(pass, &upserted, id);
                 if let Upserted::Visible(_) = upserted {
@@ -160,16 +160,16 @@ impl Cluster {
                 }
                 warnings
             }
-            Object::EndpointSlice(slice) => self.upsert_slice(pass, Arc::new(slice), dirty),
-            Object::Node(node) => self.upsert_node(pass, node, dirty),
+            Object::EndpointSlice(slice) => self.upsert_slice(pass, slice, dirty),
+            Object::Node(node) => self.upsert_node(pass, *node, dirty),
             Object::ServiceCidr(cidr) => {
                 let name = Arc::clone(&cidr.name);
-                let upserted = self.service_cidrs.upsert(pass, cidr);
+                let upserted = self.service_cidrs.upsert(pass, *cidr);
                 dirty.node |= matches!(upserted, Upserted::Visible(_));
                 self.clash(pass, &upserted, || ObjectId::ServiceCidr(name))
             }
             Object::HostAddress(address) => {
-                let upserted = self.host_addresses.upsert(pass, address.clone());
+                let upserted = self.host_addresses.upsert(pass, (*address).clone());
                 if let Upserted::Visible(_) = upserted {
                     self.host_address_changed(&address, dirty);
                 }
@@ -245,7 +245,8 @@ impl Cluster {
         let slices = self.slices.stale(pass).into_iter().map(ObjectId::EndpointSlice);
         let nodes = self.nodes.stale(pass).into_iter().map(ObjectId::Node);
         let cidrs = self.service_cidrs.stale(pass).into_iter().map(ObjectId::ServiceCidr);
-        let addresses = self.host_addresses.stale(pass).into_iter().map(ObjectId::HostAddress);
+        let addresses = self.host_addresses.stale(pass).into_iter().map(Box::new);
+        let addresses = addresses.map(ObjectId::HostAddress);
         let stale: Vec<_> =
             services.chain(slices).chain(nodes).chain(cidrs).chain(addresses).collect();
         for id in &stale {
@@ -262,16 +263,16 @@ impl Cluster {
     ) {
         dirty.changes.slices += 1;
         if let Some(old) = old
-            && let Some(service) = service_of(old)
+            && let Some(service) = &old.service
         {
-            self.slices_by_service.remove(&service, old);
-            dirty.services.insert(service);
+            self.slices_by_service.remove(service, old);
+            dirty.services.insert(service.clone());
         }
         if let Some(new) = new
-            && let Some(service) = service_of(new)
+            && let Some(service) = &new.service
         {
-            self.slices_by_service.insert(&service, new);
-            dirty.services.insert(service);
+            self.slices_by_service.insert(service, new);
+            dirty.services.insert(service.clone());
         }
     }
 
@@ -313,9 +314,4 @@ impl Cluster {
             ignored: self.sources[pass.source as usize].name.clone(),
         }]
     }
-}
-
-fn service_of(slice: &EndpointSlice) -> Option<ObjectName> {
-    let name = Arc::clone(slice.service.as_ref()?);
-    Some(ObjectName { namespace: Arc::clone(&slice.name.namespace), name })
 }

@@ -31,16 +31,16 @@ impl World {
 fn service(name: &str, created: i64) -> Object {
     let mut service = Service::new(ObjectName::new("default", name));
     service.created = created;
-    Object::Service(service)
+    Object::from(service)
 }
 
 fn slice(name: &str, service: Option<&str>, zone: Option<&str>) -> Object {
     let name = ObjectName::new("default", name);
     let mut slice = EndpointSlice::new(name, service.map(Arc::from), Family::V4);
     let mut endpoint = SliceEndpoint::new([10, 1, 0, 1].into());
-    endpoint.hint_zones.extend(zone.map(Arc::from));
+    endpoint.hint(Vec::new(), zone.map(Arc::from).into_iter().collect());
     slice.endpoints.push(endpoint);
-    Object::EndpointSlice(slice)
+    Object::from(slice)
 }
 
 fn node(zone: Option<&str>) -> Node {
@@ -132,11 +132,11 @@ fn a_change_of_zone_touches_services_with_zone_hints() {
     world.say("one", Update::Upsert(slice("web-1", Some("web"), None)));
     world.say("one", Update::Upsert(slice("db-1", Some("db"), Some("zone-1"))));
     world.say("one", Update::Upsert(slice("db-2", Some("db"), Some("zone-1"))));
-    let in_zone = |zone| Update::Upsert(Object::Node(node(zone)));
+    let in_zone = |zone| Update::Upsert(Object::from(node(zone)));
     assert_eq!(world.say("one", in_zone(Some("zone-1"))), ["db"]);
     let mut tainted = node(Some("zone-1"));
     tainted.taints.push("ToBeDeletedByClusterAutoscaler".into());
-    assert!(world.dirty("one", Update::Upsert(Object::Node(tainted))).is_empty());
+    assert!(world.dirty("one", Update::Upsert(Object::from(tainted))).is_empty());
     world.say("one", Update::Remove(slice("db-1", None, None).id()));
     assert_eq!(world.say("one", in_zone(None)), ["db"]);
     world.say("one", Update::Upsert(slice("db-2", Some("db"), None)));
@@ -148,15 +148,15 @@ fn the_node_part_is_dirty_for_what_it_contains() {
     let mut world = World::new();
     let mut own = node(None);
     own.pod_cidrs.push("10.1.0.0/24".parse().expect("a CIDR"));
-    assert!(world.dirty("one", Update::Upsert(Object::Node(own))).node);
-    assert!(world.dirty("one", Update::Upsert(Object::Node(node(None)))).node);
-    let other = Object::Node(Node::new("node-2".into()));
+    assert!(world.dirty("one", Update::Upsert(Object::from(own))).node);
+    assert!(world.dirty("one", Update::Upsert(Object::from(node(None)))).node);
+    let other = Object::from(Node::new("node-2".into()));
     assert!(world.dirty("one", Update::Upsert(other)).is_empty());
-    let cidr = Object::ServiceCidr(ServiceCidr { name: "kubernetes".into(), cidrs: Vec::new() });
+    let cidr = Object::from(ServiceCidr { name: "kubernetes".into(), cidrs: Vec::new() });
     assert!(world.dirty("one", Update::Upsert(cidr.clone())).node);
     assert!(world.dirty("one", Update::Remove(cidr.id())).node);
     let address = HostAddress { interface: "eth0".into(), address: [10, 0, 0, 1].into() };
-    let dirty = world.dirty("host", Update::Upsert(Object::HostAddress(address.clone())));
+    let dirty = world.dirty("host", Update::Upsert(Object::from(address.clone())));
     assert!(dirty.node && dirty.host_addresses.contains(&address.address));
     assert_eq!(world.cluster.interfaces(address.address).count(), 1);
 }

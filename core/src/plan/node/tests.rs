@@ -17,9 +17,9 @@ fn check(node: &str, host: &str, node_ip: Option<&str>, cidrs: Option<&[&str]>, 
     }
     let host = host.split_whitespace().map(|address| {
         let address = address.parse().expect("an address");
-        Object::HostAddress(HostAddress { interface: "eth0".into(), address })
+        Object::from(HostAddress { interface: "eth0".into(), address })
     });
-    for object in host.chain([Object::Node(own)]) {
+    for object in host.chain([Object::from(own)]) {
         let source = SourceName::new("test");
         cluster.apply(&source, Update::Upsert(object), &mut Dirty::default());
     }

@@ -1,10 +1,11 @@
 //! The desired state of this node, kept up to date.
 
+mod cluster_ips;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{HashMap, HashSet, hash_map},
+    collections::{HashMap, HashSet},
     hash::BuildHasher as _,
     net::IpAddr,
     sync::Arc,
@@ -14,8 +15,9 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use indexmap::IndexMap;
 use ipnet::IpNet;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
+use self::cluster_ips::ActiveIps;
 use super::{
     Delta, Frontend, HealthCheck, NoLocalEndpoints, NodePortAddresses, NodeState, ServicePort,
     ServicePortKey, Warning,
@@ -48,7 +50,7 @@ pub struct Planner {
     hasher: RandomState,
     owners: Owners,
     /// The active ClusterIPs, and whose they are.
-    cluster_ips: HashMap<IpAddr, SmallVec<[ObjectName; 1]>, RandomState>,
+    cluster_ips: ActiveIps,
     /// `None` until planned for the first time.
     node: Option<Arc<NodeState>>,
     /// Overlaps of CIDRs that were told and still stand.
@@ -120,7 +122,7 @@ impl Planner {
             services: HashTable::new(),
             hasher: RandomState::default(),
             owners: Owners::default(),
-            cluster_ips: HashMap::default(),
+            cluster_ips: ActiveIps::default(),
             node: None,
             overlaps: Vec::new(),
             health_changes: HashMap::new(),
@@ -135,7 +137,7 @@ impl Planner {
             self.plan_node(cluster, &mut round);
         }
         for address in &dirty.host_addresses {
-            dirty.services.extend(self.cluster_ips.get(address).into_iter().flatten().cloned());
+            dirty.services.extend(self.cluster_ips.services(*address).cloned());
         }
         self.reserve(dirty.services.len(), &mut round.delta);
         for name in dirty.services {
@@ -161,7 +163,7 @@ impl Planner {
         Delta {
             complete: true,
             node: Some(self.node.clone().unwrap_or_default()),
-            cluster_ips: self.cluster_ips.keys().map(|address| (*address, true)).collect(),
+            cluster_ips: self.cluster_ips.iter().map(|address| (address, true)).collect(),
             service_ports,
         }
     }
@@ -282,23 +284,14 @@ impl Planner {
         delta: &mut Delta,
     ) {
         for address in old.into_iter().flatten().filter(|address| !new.contains(&Some(*address))) {
-            let Some(services) = self.cluster_ips.get_mut(&address) else { continue };
-            services.retain(|service| *service != *name);
-            if services.is_empty() {
-                self.cluster_ips.remove(&address);
+            if self.cluster_ips.remove(address, name) {
                 delta.cluster_ips.insert(address, false);
             }
         }
         for address in new.into_iter().flatten().filter(|address| !old.contains(&Some(*address))) {
-            match self.cluster_ips.entry(address) {
-                hash_map::Entry::Occupied(mut services) => services.get_mut().push(name.clone()),
-                hash_map::Entry::Vacant(vacant) => {
-                    vacant.insert(smallvec![name.clone()]);
-                    // One that another Service gave up in this round was active all the time.
-                    if delta.cluster_ips.remove(&address).is_none() {
-                        delta.cluster_ips.insert(address, true);
-                    }
-                }
+            // One that another Service gave up in this round was active all the time.
+            if self.cluster_ips.add(address, name) && delta.cluster_ips.remove(&address).is_none() {
+                delta.cluster_ips.insert(address, true);
             }
         }
     }
@@ -335,12 +328,18 @@ impl Planner {
             Some(old) => Arc::clone(&old.claimant),
             None => Arc::new(Claimant { created, key }),
         };
-        let is_lost = |frontend: &mut Frontend| match &kept {
+        let mut is_lost = |frontend: &Frontend| match &kept {
             Some(old) if is_among(frontend, &old.state.frontends) => false,
             Some(old) if is_among(frontend, &old.lost) => true,
             _ => !self.claim(frontend, &claimant, round),
         };
-        let lost = wanted.extract_if(.., is_lost).collect();
+        let mut lost = Vec::new();
+        wanted.retain(|frontend| {
+            let is_lost = is_lost(frontend);
+            lost.extend(is_lost.then(|| frontend.clone()));
+            !is_lost
+        });
+        let lost = lost.into();
         state.frontends = wanted;
         let state = match old_state {
             Some(old) if *old == state => old,
@@ -360,6 +359,7 @@ impl Planner {
         let is_owner =
             |frontend: &Frontend| self.owners.is_owner(Slot::of(frontend, key), &port.claimant);
         let (owned, lost): (Vec<_>, Vec<_>) = claims.into_iter().partition(is_owner);
+        let owned = SmallVec::from(owned);
         port.lost = lost.into();
         if port.state.frontends != owned {
             let state = ServicePort { frontends: owned, ..(*port.state).clone() };

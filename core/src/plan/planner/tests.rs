@@ -57,7 +57,7 @@ fn service(name: &str, cluster_ip: u8, change: impl FnOnce(&mut Service)) -> Upd
     service.cluster_ips.push(ip(cluster_ip));
     service.ports.push(port("http", 80, None));
     change(&mut service);
-    Update::Upsert(Object::Service(service))
+    Update::Upsert(Object::from(service))
 }
 
 fn port(name: &str, port: u16, node_port: Option<u16>) -> PortSpec {
@@ -195,9 +195,8 @@ fn an_address_that_changes_hands_stays_active() {
 
 #[test]
 fn a_cluster_ip_on_an_interface_is_followed() {
-    let carried = |interface: &str| {
-        Object::HostAddress(HostAddress { interface: interface.into(), address: ip(1) })
-    };
+    let carried =
+        |interface: &str| Object::from(HostAddress { interface: interface.into(), address: ip(1) });
     let mut world = World::new();
     world.take([service("dns", 1, |_| {}), service("web", 2, |_| {})]);
     let (delta, _) = world.delta([Update::Upsert(carried("kube-ipvs0"))]);
@@ -280,7 +279,7 @@ fn a_slice_waits_for_its_service() {
     slice.endpoints.push(SliceEndpoint::new([10, 1, 0, 1].into()));
     let number = NonZeroU16::new(8080).expect("a port");
     slice.ports.push(SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: number });
-    let (delta, warnings) = world.delta([Update::Upsert(Object::EndpointSlice(slice))]);
+    let (delta, warnings) = world.delta([Update::Upsert(Object::from(slice))]);
     assert!(delta.service_ports.is_empty() && warnings.is_empty(), "{delta:?} {warnings:?}");
     let (delta, _) = world.delta([service("web", 1, |_| ())]);
     let found: Vec<_> = delta.service_ports.values().flatten().collect();
@@ -304,7 +303,7 @@ fn service_ports_without_an_endpoint_here_are_counted_as_long_as_they_are() {
         slice.endpoints.push(endpoint);
         let number = NonZeroU16::new(8080).expect("a port");
         slice.ports.push(SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: number });
-        Update::Upsert(Object::EndpointSlice(slice))
+        Update::Upsert(Object::from(slice))
     };
     let internal = |service: &mut Service| service.internal_policy = TrafficPolicy::Local;
     let external = |service: &mut Service| {

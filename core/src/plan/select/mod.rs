@@ -157,9 +157,9 @@ impl Topology {
     ) -> Self {
         let every = |has_hint: fn(&SliceEndpoint) -> bool| ready.clone().all(has_hint);
         let one = |kept: Self| ready.clone().any(|found| kept.keeps(found, here));
-        if every(|found| !found.hint_nodes.is_empty()) && one(Self::Node) {
+        if every(|found| !found.hint_nodes().is_empty()) && one(Self::Node) {
             Self::Node
-        } else if every(|found| !found.hint_zones.is_empty()) && one(Self::Zone) {
+        } else if every(|found| !found.hint_zones().is_empty()) && one(Self::Zone) {
             Self::Zone
         } else {
             Self::Everywhere
@@ -168,9 +168,9 @@ impl Topology {
 
     fn keeps(self, found: &SliceEndpoint, here: Locality<'_>) -> bool {
         match self {
-            Self::Node => found.hint_nodes.iter().any(|node| **node == *here.node_name),
+            Self::Node => found.hint_nodes().iter().any(|node| **node == *here.node_name),
             Self::Zone => {
-                here.zone.is_some_and(|zone| found.hint_zones.iter().any(|hint| **hint == *zone))
+                here.zone.is_some_and(|zone| found.hint_zones().iter().any(|hint| **hint == *zone))
             }
             Self::Everywhere => true,
         }

@@ -18,8 +18,8 @@ fn endpoint(line: &str) -> SliceEndpoint {
     let conditions = &mut endpoint.conditions;
     for word in words {
         match word.split_once('=') {
-            Some(("node", name)) => endpoint.hint_nodes.push(name.into()),
-            Some(("zone", name)) => endpoint.hint_zones.push(name.into()),
+            Some(("node", name)) => endpoint.hints.get_or_insert_default().nodes.push(name.into()),
+            Some(("zone", name)) => endpoint.hints.get_or_insert_default().zones.push(name.into()),
             Some(_) => panic!("{word}"),
             None => match word {
                 "here" => endpoint.node_name = Some("node-1".into()),
@@ -45,7 +45,7 @@ fn slice(number: usize, lines: &[&str]) -> Arc<EndpointSlice> {
     if let Some(found) = slice.endpoints.first() {
         slice.family = Family::of(found.address);
     }
-    slice.ports = vec![slice_port("http", Protocol::Tcp, 8080)];
+    slice.ports = vec![slice_port("http", Protocol::Tcp, 8080)].into();
     Arc::new(slice)
 }
 

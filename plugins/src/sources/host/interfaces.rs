@@ -84,10 +84,10 @@ impl Interface {
     }
 }
 
-const fn upsert(address: HostAddress) -> Update {
-    Update::Upsert(Object::HostAddress(address))
+fn upsert(address: HostAddress) -> Update {
+    Update::Upsert(Object::from(address))
 }
 
-const fn remove(address: HostAddress) -> Update {
-    Update::Remove(ObjectId::HostAddress(address))
+fn remove(address: HostAddress) -> Update {
+    Update::Remove(ObjectId::HostAddress(Box::new(address)))
 }

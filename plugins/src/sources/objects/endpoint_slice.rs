@@ -58,7 +58,7 @@ impl WireSlice {
         // Collecting in place would keep the room of the larger wire type.
         slice.ports.reserve_exact(self.ports.len());
         slice.ports.extend(self.ports.into_iter().filter_map(WirePort::into_model));
-        Ok(Parsed::Object { object: Object::EndpointSlice(slice), warnings })
+        Ok(Parsed::Object { object: Object::from(slice), warnings })
     }
 }
 
@@ -108,8 +108,8 @@ impl WireEndpoint {
         endpoint.conditions = self.conditions.into();
         endpoint.node_name = self.node_name.map(|name| name.0);
         endpoint.zone = self.zone;
-        endpoint.hint_nodes = self.hints.for_nodes.into_iter().map(|hint| hint.name).collect();
-        endpoint.hint_zones = self.hints.for_zones.into_iter().map(|hint| hint.name).collect();
+        let names = |hints: Vec<Hint>| hints.into_iter().map(|hint| hint.name).collect();
+        endpoint.hint(names(self.hints.for_nodes), names(self.hints.for_zones));
         Ok(Ok(endpoint))
     }
 }

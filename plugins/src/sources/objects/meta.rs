@@ -43,7 +43,7 @@ impl Meta {
             Some(Label(namespace)) => Arc::clone(namespace),
             None => "default".into(),
         };
-        ObjectName { namespace, name: Arc::clone(&self.name.0) }
+        ObjectName::of(namespace, Arc::clone(&self.name.0))
     }
 
     /// `creationTimestamp` in seconds since the epoch; 0 if absent.

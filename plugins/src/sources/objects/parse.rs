@@ -63,14 +63,14 @@ where
             return decode(kind, document, WireSlice::into_parsed);
         }
         ObjectKind::Service => {
-            decode(kind, document, |wire: WireService| wire.into_model().map(Object::Service))
+            decode(kind, document, |wire: WireService| wire.into_model().map(Object::from))
         }
         ObjectKind::Node => {
-            decode(kind, document, |wire: WireNode| wire.into_model().map(Object::Node))
+            decode(kind, document, |wire: WireNode| wire.into_model().map(Object::from))
         }
-        ObjectKind::ServiceCidr => decode(kind, document, |wire: WireServiceCidr| {
-            Ok(Object::ServiceCidr(wire.into_model()))
-        }),
+        ObjectKind::ServiceCidr => {
+            decode(kind, document, |wire: WireServiceCidr| Ok(Object::from(wire.into_model())))
+        }
     }?;
     Ok(Parsed::Object { object, warnings: Vec::new() })
 }

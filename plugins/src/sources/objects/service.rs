@@ -48,7 +48,7 @@ impl WireService {
         service.internal_policy = spec.internal_traffic_policy.into();
         service.external_policy = spec.external_traffic_policy.into();
         service.health_check_node_port = spec.health_check_node_port.0;
-        service.ports = ports(spec.ports)?;
+        service.ports = ports(spec.ports)?.into();
 
         let needs_ports =
             !service.cluster_ips.is_empty() && service.service_type != ServiceType::ExternalName;

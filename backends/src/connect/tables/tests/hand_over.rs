@@ -40,7 +40,7 @@ fn key(name: &str) -> ServicePortKey {
 fn port(cluster_ip: SocketAddr, endpoint: SocketAddr) -> Arc<ServicePort> {
     let mut port = ServicePort::new();
     let number = NonZeroU16::new(cluster_ip.port()).unwrap();
-    port.frontends = vec![Frontend::new(FrontendKind::ClusterIp(cluster_ip.ip()), number)];
+    port.frontends = vec![Frontend::new(FrontendKind::ClusterIp(cluster_ip.ip()), number)].into();
     port.endpoints = vec![Endpoint::new(endpoint)];
     port.has_any = true;
     Arc::new(port)

@@ -243,7 +243,7 @@ impl World {
             port.has_any = wish.elsewhere || !port.endpoints.is_empty();
             port.affinity_seconds = wish.affinity;
             if wish.restricted {
-                port.source_ranges.push("192.0.2.0/24".parse().unwrap());
+                port.source_ranges = ["192.0.2.0/24".parse().unwrap()].into();
             }
             planned.insert(key, Arc::new(port));
         }
