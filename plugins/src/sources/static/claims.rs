@@ -10,6 +10,8 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::quality::RandomState;
+use indexmap::IndexMap;
 use shunt_core::{
     Update,
     source::{Object, ObjectId},
@@ -22,7 +24,7 @@ use crate::sources::objects::ObjectWarning;
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     files: BTreeMap<FileKey, Contents>,
-    used: HashMap<ObjectId, Used>,
+    used: HashMap<ObjectId, Used, RandomState>,
     /// Objects that several files hold.
     contested: HashMap<ObjectId, BTreeSet<FileKey>>,
 }
@@ -51,7 +53,7 @@ struct Used {
 pub(super) struct Outcome {
     /// What changed: an object, or `None` for one that is gone. A later change of an object takes
     /// the place of an earlier one, so an object that moves between files is never removed.
-    pub(super) changes: BTreeMap<ObjectId, Option<Box<Object>>>,
+    pub(super) changes: IndexMap<ObjectId, Option<Object>, RandomState>,
     /// What an operator has to mend.
     pub(super) problems: Vec<Problem>,
     /// What was left out of objects that changed.
@@ -64,7 +66,7 @@ impl Outcome {
     /// The changes as updates.
     pub(super) fn into_updates(self) -> impl Iterator<Item = Update> {
         self.changes.into_iter().map(|(id, object)| match object {
-            Some(object) => Update::Upsert(*object),
+            Some(object) => Update::Upsert(object),
             None => Update::Remove(id),
         })
     }
@@ -75,7 +77,11 @@ impl Claims {
     pub(super) fn take(&mut self, file: &FileKey, reading: Reading, outcome: &mut Outcome) {
         let mut contents =
             Contents { is_broken: !reading.errors.is_empty(), ..Contents::default() };
-        let mut objects = HashSet::with_capacity(reading.objects.len());
+        let count = reading.objects.len();
+        let mut objects = HashSet::with_capacity_and_hasher(count, RandomState::default());
+        // Growing step by step would have each of these twice for a moment, and leave gaps.
+        outcome.changes.reserve(count.saturating_sub(self.used.len()));
+        self.used.reserve(count.saturating_sub(self.used.len()));
         let key = Arc::new(file.clone());
         for cause in reading.errors {
             outcome.problems.push(Problem::Object { file: file.to_path_buf(), cause });
@@ -145,8 +151,8 @@ impl Claims {
         &mut self,
         file: &Arc<FileKey>,
         id: ObjectId,
-        object: Box<Object>,
-        warnings: Vec<ObjectWarning>,
+        object: Object,
+        warnings: Box<[ObjectWarning]>,
         outcome: &mut Outcome,
     ) {
         let fingerprint = Some(fingerprint(&object));

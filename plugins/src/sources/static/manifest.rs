@@ -16,7 +16,7 @@ use crate::sources::objects::{Names, ObjectError, ObjectWarning, Parsed, TypeMet
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// Objects to use, in the order of the file, with what is left out of them.
-    pub(super) objects: Vec<(Box<Object>, Vec<ObjectWarning>)>,
+    pub(super) objects: Vec<(Object, Box<[ObjectWarning]>)>,
     /// Objects that failed. With one of these it is not known what the file wants to be gone.
     pub(super) errors: Vec<ObjectError>,
     /// Kinds that do not matter, as text, to be told once.
@@ -85,21 +85,25 @@ impl Reading {
             return Err(ReadError::NotAList(list.kind));
         }
         let expected = list.element();
+        self.objects.reserve(items.len());
         for item in items {
             match item.into() {
-                Element::Parsed(parsed) => self.take(*parsed),
-                Element::Untyped(value) => self.take(parse(&value, expected.as_ref())),
+                Element::Object(object, warnings) => self.add_object(object, warnings),
+                Element::Other(parsed) => self.take(*parsed),
+                Element::Untyped(value) => self.take(parse(&*value, expected.as_ref())),
             }
         }
         Ok(())
     }
 
+    fn add_object(&mut self, mut object: Object, warnings: Box<[ObjectWarning]>) {
+        self.names.share(&mut object);
+        self.objects.push((object, warnings));
+    }
+
     fn take(&mut self, parsed: Result<Parsed, ObjectError>) {
         match parsed {
-            Ok(Parsed::Object { mut object, warnings }) => {
-                self.names.share(&mut object);
-                self.objects.push((Box::new(object), warnings));
-            }
+            Ok(Parsed::Object { object, warnings }) => self.add_object(object, warnings.into()),
             Ok(Parsed::Ignored { id, why }) => tracing::debug!(%id, why, "an object is ignored"),
             Ok(Parsed::Unknown(type_meta)) => {
                 self.unknown.insert(type_meta.to_string());
@@ -166,21 +170,25 @@ impl<'de, E: Deserialize<'de>> de::Visitor<'de> for DocumentVisitor<E> {
     }
 }
 
-/// One element of a list.
+/// One element of a list. A long list of these is a third of the peak of memory, so what is large
+/// and rare is boxed.
 enum Element {
-    /// Boxed, because a long list of these grows by moving them.
-    Parsed(Box<Result<Parsed, ObjectError>>),
+    /// An object to use, and what is left out of it.
+    Object(Object, Box<[ObjectWarning]>),
+    /// One that failed, or that is not used.
+    Other(Box<Result<Parsed, ObjectError>>),
     /// It does not say its kind; perhaps the list does, further on.
-    Untyped(Value),
+    Untyped(Box<Value>),
 }
 
 impl Element {
     fn take<'de, D: Deserializer<'de> + Copy>(document: D) -> Self {
         match parse(document, None) {
             Err(ObjectError::Untyped { .. }) => {
-                Self::Untyped(Value::deserialize(document).unwrap_or_default())
+                Self::Untyped(Box::new(Value::deserialize(document).unwrap_or_default()))
             }
-            parsed => Self::Parsed(Box::new(parsed)),
+            Ok(Parsed::Object { object, warnings }) => Self::Object(object, warnings.into()),
+            other => Self::Other(Box::new(other)),
         }
     }
 }

@@ -44,9 +44,10 @@ impl Folder {
     }
 
     fn lines(&self, outcome: &Outcome) -> Vec<String> {
-        let changes = outcome
-            .changes
-            .iter()
+        let mut changes: Vec<_> = outcome.changes.iter().collect();
+        changes.sort_by_key(|(id, _)| *id);
+        let changes = changes
+            .into_iter()
             .map(|(id, object)| format!("{}{id}", if object.is_some() { '+' } else { '-' }));
         let problems = outcome.problems.iter().map(|problem| chain(problem));
         let wanted = outcome.wanted.iter().map(|file| format!("read {file}"));

@@ -34,7 +34,7 @@ fn served(read: Read, good: &str, then: &[u8]) -> (Objects, Objects) {
         claims.take(&file, reading, &mut outcome);
         for (id, object) in outcome.changes {
             match object {
-                Some(object) => objects.insert(id, *object),
+                Some(object) => objects.insert(id, object),
                 None => objects.remove(&id),
             };
         }
