@@ -1,21 +1,27 @@
 //! From the events of one watch to updates: pure.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use foldhash::quality::RandomState;
 use kube::runtime::watcher::Event;
 use shunt_core::{Update, source::ObjectId};
 
 use super::object::ApiObject;
-use crate::sources::objects::{ObjectError, ObjectKind, ObjectWarning, Parsed};
+use crate::sources::objects::{Names, ObjectError, ObjectKind, ObjectWarning, Parsed};
 
 /// What is known of the objects of one kind.
 #[derive(Debug)]
 pub(super) struct Listing {
     kind: ObjectKind,
+    /// The names of all kinds: an EndpointSlice says its Service's.
+    names: Arc<Mutex<Names>>,
     /// The objects that the engine was told of. Names are shared with the model's objects.
-    known: HashSet<ObjectId>,
+    known: HashSet<ObjectId, RandomState>,
     /// Those that the list under way has named so far, if one is.
-    listed: Option<HashSet<ObjectId>>,
+    listed: Option<HashSet<ObjectId, RandomState>>,
 }
 
 /// What follows from an event.
@@ -31,8 +37,8 @@ pub(super) struct Told {
 }
 
 impl Listing {
-    pub(super) fn new(kind: ObjectKind) -> Self {
-        Self { kind, known: HashSet::new(), listed: None }
+    pub(super) fn new(kind: ObjectKind, names: &Arc<Mutex<Names>>) -> Self {
+        Self { kind, names: Arc::clone(names), known: HashSet::default(), listed: None }
     }
 
     /// Whether no object is known.
@@ -52,7 +58,7 @@ impl Listing {
     pub(super) fn take(&mut self, event: Event<ApiObject>) -> Told {
         let mut told = Told::default();
         match event {
-            Event::Init => self.listed = Some(HashSet::new()),
+            Event::Init => self.listed = Some(HashSet::default()),
             Event::InitApply(object) | Event::Apply(object) => self.upsert(&object, &mut told),
             Event::Delete(object) => self.remove(object.id(self.kind), &mut told),
             Event::InitDone => {
@@ -67,7 +73,9 @@ impl Listing {
 
     fn upsert(&mut self, object: &ApiObject, told: &mut Told) {
         match object.parse(self.kind) {
-            Ok(Parsed::Object { object, warnings }) => {
+            Ok(Parsed::Object { mut object, warnings }) => {
+                // Nothing here panics in the middle of a change.
+                self.names.lock().unwrap_or_else(PoisonError::into_inner).share(&mut object);
                 told.warnings = warnings;
                 let id = object.id();
                 if let Some(listed) = &mut self.listed {

@@ -15,7 +15,7 @@ use super::{
     contact::{self, Contact},
     watch::{Wanted, Watch},
 };
-use crate::sources::objects::ObjectKind;
+use crate::sources::objects::{Names, ObjectKind};
 
 /// Services of other proxies are none of ours.
 const OUR_SERVICES: &str = "!service.kubernetes.io/service-proxy-name";
@@ -49,14 +49,14 @@ impl KubeSource {
         Arc::clone(&self.contact)
     }
 
-    fn watch(&self, kind: ObjectKind) -> Watch {
+    fn watch(&self, kind: ObjectKind, names: &Arc<Mutex<Names>>) -> Watch {
         let wanted = match kind {
             ObjectKind::Service => Wanted::Labels(OUR_SERVICES),
             ObjectKind::EndpointSlice => Wanted::Labels(OUR_SLICES),
             ObjectKind::Node => Wanted::Name(Arc::clone(&self.node_name)),
             ObjectKind::ServiceCidr => Wanted::All,
         };
-        Watch::new(kind, wanted, &self.access, &self.contact)
+        Watch::new(kind, wanted, &self.access, &self.contact, names)
     }
 }
 
@@ -68,8 +68,8 @@ impl ServiceSource for KubeSource {
         shutdown: CancellationToken,
     ) -> Result<(), SourceError> {
         contact::describe();
-        let settled = Settled::default();
-        let [services, slices, node, cidrs] = KINDS.map(|kind| self.watch(kind));
+        let (settled, names) = (Settled::default(), Arc::default());
+        let [services, slices, node, cidrs] = KINDS.map(|kind| self.watch(kind, &names));
         let synced = async {
             settled.all().await;
             updates.send(Update::Synced(Completeness::Complete)).await;

@@ -20,7 +20,7 @@ fn object(value: &Value) -> ApiObject {
 
 /// `+name` for an upsert, `-name` for a removal, in order; `!` for a complete list.
 fn check(events: impl IntoIterator<Item = Event<ApiObject>>, expected: &str) {
-    let mut listing = Listing::new(ObjectKind::Service);
+    let mut listing = Listing::new(ObjectKind::Service, &std::sync::Arc::default());
     let mut words = Vec::new();
     for event in events {
         let told = listing.take(event);

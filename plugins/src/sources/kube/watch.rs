@@ -1,6 +1,12 @@
 //! One watch, kept going whatever happens.
 
-use std::{error::Error, fmt::Write as _, pin::pin, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt::Write as _,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures_util::StreamExt as _;
@@ -19,7 +25,7 @@ use super::{
     object::{ApiObject, plural},
     source::Settled,
 };
-use crate::sources::objects::ObjectKind;
+use crate::sources::objects::{Names, ObjectKind};
 
 /// The first wait after a failure; each further one is twice as long, with jitter.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -69,13 +75,14 @@ impl Watch {
         wanted: Wanted,
         access: &Arc<Access>,
         contact: &Arc<Contact>,
+        names: &Arc<Mutex<Names>>,
     ) -> Self {
         Self {
             kind,
             wanted,
             access: Arc::clone(access),
             contact: Arc::clone(contact),
-            listing: Listing::new(kind),
+            listing: Listing::new(kind, names),
             untold: Vec::new(),
             streams: true,
             waits: waits(access),
