@@ -11,6 +11,7 @@ use shunt_core::{
     plan::{Delta, ServicePort, ServicePortKey},
 };
 use shunt_ebpf::tables::{List, Target};
+use smallvec::SmallVec;
 
 use super::{
     super::{
@@ -26,27 +27,34 @@ use super::{
 
 /// ServicePorts whose names and frontends are written together: enough for a system call to cost
 /// nothing, few enough for the buffers to stay small.
-const TOGETHER: usize = 2048;
+const TOGETHER: usize = 1024;
 
-/// One ServicePort of a Delta.
+/// One ServicePort of a Delta. A first Delta has one for each that there is, so it is small.
 struct Job {
     key: ServicePortKey,
     /// Where its record is, if it has one. No record is removed before the last job is done.
     place: Option<usize>,
     /// What is desired; `None` for nothing.
     port: Option<Arc<ServicePort>>,
-    frontends: encode::Frontends,
     /// Whether it comes from the Delta, and not from an earlier one.
     asked: bool,
+    /// Whether it is gone, but a frontend that now belongs to another still names its list.
+    lingers: bool,
+    /// What is written of it. It is there from when it is needed until it is written.
+    work: Option<Box<Work>>,
+    failure: Option<Box<Failure>>,
+}
+
+/// What is written of a ServicePort.
+#[derive(Default)]
+struct Work {
+    frontends: encode::Frontends,
     /// The lists that its frontends are to name.
     lists: Chosen,
     /// Lists that were given out for it and that no frontend names yet.
-    fresh: Vec<u32>,
-    /// Whether it is gone, but a frontend that now belongs to another still names its list.
-    lingers: bool,
+    fresh: SmallVec<[u32; 2]>,
     /// Why the contents of its lists are left to others.
     left: Option<LeftReason>,
-    failure: Option<Failure>,
 }
 
 impl<K: Kernel> Tables<K> {
@@ -62,11 +70,14 @@ impl<K: Kernel> Tables<K> {
             self.write_names(together);
             self.write_frontends_of(together);
             self.undo_full(together);
+            for job in together.iter_mut().filter(|job| job.port.is_some()) {
+                self.finish(job, &mut report);
+            }
         }
         self.remove_names(&mut jobs);
         let mut gone = Vec::new();
-        for job in jobs {
-            self.finish(job, &mut report, &mut gone);
+        for job in jobs.iter_mut().filter(|job| job.port.is_none()) {
+            self.finish_gone(job, &mut report, &mut gone);
         }
         for key in &gone {
             self.records.swap_remove(key);
@@ -92,8 +103,10 @@ impl<K: Kernel> Tables<K> {
             jobs.push(Job::new(key.clone(), port.clone(), true));
         }
         if delta.complete {
-            self.records.reserve_exact(jobs.len().saturating_sub(self.records.len()));
+            let more = jobs.len().saturating_sub(self.records.len());
+            self.records.reserve_exact(more);
             self.frontends.reserve(jobs.len());
+            self.lists.reserve(more);
             let gone = self.records.keys().filter(|key| !delta.service_ports.contains_key(*key));
             self.lingering.clear();
             jobs.extend(gone.map(|key| Job::new(key.clone(), None, true)));
@@ -111,6 +124,7 @@ impl<K: Kernel> Tables<K> {
     /// Numbers new ServicePorts, and gives slots that change hands to their new owners, so that
     /// the former ones do not delete them.
     fn claim(&mut self, jobs: &mut [Job]) {
+        let is_first = self.records.is_empty();
         for job in jobs {
             let found = self.records.get_full(&job.key);
             let found = found.map(|(place, _, record)| (place, record.service));
@@ -120,8 +134,11 @@ impl<K: Kernel> Tables<K> {
             }
             let (place, service) = found.unwrap_or_else(|| self.number(&job.key));
             job.place = Some(place);
-            for served in &job.frontends.slots {
-                self.frontends.claim(served.slot, service);
+            // At a first fill no slot changes hands, and nobody needs to know them all at once.
+            if !is_first {
+                for served in &job.work().frontends.slots {
+                    self.frontends.claim(served.slot, service);
+                }
             }
         }
     }
@@ -152,7 +169,7 @@ impl<K: Kernel> Tables<K> {
         }
         self.delete_frontends(leaving, |index, slot, result| {
             if let (Err(cause), Some(job)) = (result, jobs.get_mut(index)) {
-                job.failure = Some(Failure::Kernel(table_name(slot), cause));
+                job.fail(Failure::Kernel(table_name(slot), cause));
             }
         });
     }
@@ -165,18 +182,19 @@ impl<K: Kernel> Tables<K> {
     /// frontends.
     fn write_lists(&mut self, jobs: &mut [Job]) {
         for job in jobs.iter_mut().filter(|job| job.failure.is_none()) {
-            let Some(port) = &job.port else { continue };
-            let contents = Content::of(port, &job.frontends, self.can_refuse);
-            job.left = contents.iter().flatten().find_map(Content::left).cloned();
+            let Some(port) = job.port.clone() else { continue };
+            let work = job.work();
+            let contents = Content::of(&port, &work.frontends, self.can_refuse);
+            work.left = contents.iter().flatten().find_map(Content::left).cloned();
             let affinity_seconds = port.affinity_seconds.unwrap_or(0);
             let Some(record) = self.record(job) else { continue };
             let service = record.service;
             for (list, content) in Use::ALL.into_iter().zip(contents) {
                 let Some(content) = content else { continue };
                 let owner = List::owner(service, affinity_seconds);
-                let result = self.write_list(job, list, &content, owner);
+                let result = self.write_list(job.work(), list, &content, owner);
                 if let Err(failure) = result {
-                    job.failure = Some(failure);
+                    job.fail(failure);
                     break;
                 }
             }
@@ -187,13 +205,13 @@ impl<K: Kernel> Tables<K> {
     /// name it, else to a new one, so that no frontend ever shows another's content.
     fn write_list(
         &mut self,
-        job: &mut Job,
+        work: &mut Work,
         list: Use,
         content: &Content,
         owner: u64,
     ) -> Result<(), Failure> {
         let service = List { word: 0, owner }.service();
-        let slots = || job.frontends.slots.iter().filter(move |served| served.from == list);
+        let slots = || work.frontends.slots.iter().filter(move |served| served.from == list);
         let found = slots().find_map(|served| self.list_of(served.slot, service));
         let kept = match found {
             Some(number) => {
@@ -209,10 +227,10 @@ impl<K: Kernel> Tables<K> {
             None => self.new_list()?,
         };
         if kept.is_none() {
-            job.fresh.push(number);
+            work.fresh.push(number);
         }
         self.say(number, content, owner)?;
-        job.lists.set(list, number);
+        work.lists.set(list, number);
         Ok(())
     }
 
@@ -227,7 +245,7 @@ impl<K: Kernel> Tables<K> {
             }
             match encode_name(&job.key, code) {
                 Some(name) => names.put(record.service, name, index),
-                None => job.failure = Some(Failure::Unnameable),
+                None => job.fail(Failure::Unnameable),
             }
         }
         names.update(&mut self.kernel, |index, result| {
@@ -237,7 +255,7 @@ impl<K: Kernel> Tables<K> {
                     let code = job.left_code();
                     note_name(&mut self.records, &mut self.names, job.place, Some(code));
                 }
-                Err(cause) => job.failure = Some(Failure::writing("SERVICES", cause)),
+                Err(cause) => job.fail(Failure::writing("SERVICES", cause)),
             }
         });
     }
@@ -260,7 +278,7 @@ impl<K: Kernel> Tables<K> {
             let Some(job) = jobs.get_mut(index) else { return };
             match result {
                 Ok(()) => note_name(&mut self.records, &mut self.names, job.place, None),
-                Err(cause) => job.failure = Some(Failure::writing("SERVICES", cause)),
+                Err(cause) => job.fail(Failure::writing("SERVICES", cause)),
             }
         });
     }
@@ -270,8 +288,8 @@ impl<K: Kernel> Tables<K> {
         let mut writes = Writes::new();
         for (index, job) in jobs.iter().enumerate().filter(|(_, job)| job.is_to_serve()) {
             let Some(record) = self.record(job) else { continue };
-            for served in &job.frontends.slots {
-                let Some(list) = job.lists.get(served.from) else { continue };
+            for served in job.served() {
+                let Some(list) = job.list(served.from) else { continue };
                 let target = Target::new(served.kind, list);
                 if !self.has(served.slot, target) {
                     let named = Named { target, service: record.service };
@@ -281,7 +299,7 @@ impl<K: Kernel> Tables<K> {
         }
         self.write_frontends(writes, |slot, index: usize, result| {
             if let (Err(cause), Some(job)) = (result, jobs.get_mut(index)) {
-                job.failure = Some(Failure::writing(table_name(slot), cause));
+                job.fail(Failure::writing(table_name(slot), cause));
             }
         });
     }
@@ -292,14 +310,14 @@ impl<K: Kernel> Tables<K> {
         let mut leaving = Vec::new();
         for (index, job) in jobs.iter().enumerate().filter(|(_, job)| job.is_given_up()) {
             let Some(record) = self.record(job) else { continue };
-            let slots = job.frontends.slots.iter().map(|served| &served.slot);
+            let slots = job.served().iter().map(|served| &served.slot);
             let own =
                 slots.chain(&record.slots).filter(|slot| self.belongs(**slot, record.service));
             leaving.extend(own.map(|slot| (*slot, index)));
         }
         self.delete_frontends(leaving, |index, slot, result| {
             if let (Err(cause), Some(job)) = (result, jobs.get_mut(index)) {
-                job.failure = Some(Failure::Kernel(table_name(slot), cause));
+                job.fail(Failure::Kernel(table_name(slot), cause));
             }
         });
         let mut names = Batch::new(Hash::Services);
@@ -318,54 +336,72 @@ impl<K: Kernel> Tables<K> {
         });
     }
 
-    /// Notes what became of a ServicePort, for the engine and for the next Delta.
-    fn finish(&mut self, mut job: Job, report: &mut ApplyReport, gone: &mut Vec<ServicePortKey>) {
-        for list in std::mem::take(&mut job.fresh) {
+    /// Notes what became of a ServicePort that is to be served, for the engine and for the next
+    /// Delta.
+    fn finish(&mut self, job: &mut Job, report: &mut ApplyReport) {
+        let Work { frontends, fresh, left, .. } = *job.work.take().unwrap_or_default();
+        for list in fresh {
             if self.lists.named(list) == 0 {
                 self.orphans.push(list);
             }
         }
-        let wanted = job.frontends.slots.iter().map(|served| served.slot);
-        match (job.failure.take(), job.port.take()) {
-            (None, None) if job.lingers => drop(self.lingering.insert(job.key)),
-            (None, None) => gone.push(job.key),
-            (None, Some(_)) => {
-                let slots: Box<[Slot]> = wanted.collect();
-                if let Some(record) = record_mut(&mut self.records, job.place)
-                    && record.slots != slots
-                {
-                    record.slots = slots;
-                }
-                if let Some(reason) = job.frontends.left.or(job.left) {
-                    report.left.insert(job.key, reason);
-                } else if !job.asked {
-                    report.taken.push(job.key);
-                }
+        let wanted = frontends.slots.iter().map(|served| served.slot);
+        let Some(port) = &job.port else { return };
+        let Some(failure) = job.failure.take() else {
+            let slots: Box<[Slot]> = wanted.collect();
+            if let Some(record) = record_mut(&mut self.records, job.place)
+                && record.slots != slots
+            {
+                record.slots = slots;
             }
-            (Some(Failure::Full(table)), Some(port)) => {
+            if let Some(reason) = frontends.left.or(left) {
+                report.left.insert(job.key.clone(), reason);
+            } else if !job.asked {
+                report.taken.push(job.key.clone());
+            }
+            return;
+        };
+        match *failure {
+            Failure::Full(table) => {
                 if let Some(record) = record_mut(&mut self.records, job.place) {
                     record.slots = Box::default();
                 }
-                self.full.insert(job.key.clone(), port);
+                self.full.insert(job.key.clone(), Arc::clone(port));
                 if job.asked {
                     tracing::warn!(service = %job.key, table, "left to others: the table is full");
-                    report.left.insert(job.key, LeftReason::Full(table));
+                    report.left.insert(job.key.clone(), LeftReason::Full(table));
                 }
             }
-            (Some(Failure::Unnameable), Some(_)) => {
-                report.left.insert(job.key, LeftReason::NameTooLong);
+            Failure::Unnameable => {
+                report.left.insert(job.key.clone(), LeftReason::NameTooLong);
             }
-            (Some(failure), port) => {
+            failure @ Failure::Kernel(..) => {
                 if let Some(record) = record_mut(&mut self.records, job.place) {
                     let mut slots = record.slots.to_vec();
                     slots.extend(wanted.filter(|slot| !record.slots.contains(slot)));
                     record.slots = slots.into();
                 }
-                match port.filter(|_| !job.asked) {
-                    Some(port) => drop(self.full.insert(job.key, port)),
-                    None => drop(report.failed.insert(job.key, failure.into_error())),
+                if job.asked {
+                    report.failed.insert(job.key.clone(), failure.into_error());
+                } else {
+                    self.full.insert(job.key.clone(), Arc::clone(port));
                 }
             }
+        }
+    }
+
+    /// Notes what became of a ServicePort that is to go.
+    fn finish_gone(
+        &mut self,
+        job: &mut Job,
+        report: &mut ApplyReport,
+        gone: &mut Vec<ServicePortKey>,
+    ) {
+        let key = job.key.clone();
+        match job.failure.take() {
+            None if job.lingers => drop(self.lingering.insert(key)),
+            None => gone.push(key),
+            Some(failure) => drop(report.failed.insert(key, failure.into_error())),
         }
     }
 }
@@ -384,24 +420,31 @@ fn note_name(records: &mut Records, names: &mut usize, place: Option<usize>, nam
 
 impl Job {
     fn new(key: ServicePortKey, port: Option<Arc<ServicePort>>, asked: bool) -> Self {
-        let frontends =
-            port.as_ref().map(|port| encode::Frontends::of(&key, port)).unwrap_or_default();
-        Self {
-            key,
-            place: None,
-            port,
-            frontends,
-            asked,
-            lists: Chosen::default(),
-            fresh: Vec::new(),
-            lingers: false,
-            left: None,
-            failure: None,
-        }
+        Self { key, place: None, port, asked, lingers: false, work: None, failure: None }
+    }
+
+    /// What is written of it, which is found out now if it was not yet.
+    fn work(&mut self) -> &mut Work {
+        self.work.get_or_insert_with(|| {
+            let frontends = self.port.as_ref().map(|port| encode::Frontends::of(&self.key, port));
+            Box::new(Work { frontends: frontends.unwrap_or_default(), ..Work::default() })
+        })
+    }
+
+    fn served(&self) -> &[encode::Served] {
+        self.work.as_ref().map_or(&[], |work| &work.frontends.slots)
+    }
+
+    fn list(&self, list: Use) -> Option<u32> {
+        self.work.as_ref()?.lists.get(list)
     }
 
     fn wants(&self, slot: Slot) -> bool {
-        self.frontends.slots.iter().any(|served| served.slot == slot)
+        self.served().iter().any(|served| served.slot == slot)
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.failure = Some(Box::new(failure));
     }
 
     const fn is_to_serve(&self) -> bool {
@@ -413,12 +456,13 @@ impl Job {
     }
 
     /// Whether it is to be left whole for a reason that a retry does not change.
-    const fn is_given_up(&self) -> bool {
-        matches!(self.failure, Some(Failure::Full(_) | Failure::Unnameable))
+    fn is_given_up(&self) -> bool {
+        matches!(self.failure.as_deref(), Some(Failure::Full(_) | Failure::Unnameable))
     }
 
     fn left_code(&self) -> u8 {
-        left_code(self.frontends.left.as_ref().filter(|_| self.frontends.is_left_whole()))
+        let frontends = self.work.as_ref().map(|work| &work.frontends);
+        left_code(frontends.filter(|it| it.is_left_whole()).and_then(|it| it.left.as_ref()))
     }
 }
 
