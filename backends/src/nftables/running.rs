@@ -205,9 +205,12 @@ impl Served {
         self.adopt(kernel, delta).await.map(drop)
     }
 
-    /// Reads the table and writes what is different; says how many batches that took.
-    async fn adopt(&mut self, kernel: &dyn Kernel, delta: &Delta) -> Result<usize, KernelError> {
+    /// Reads the table and writes what is different.
+    async fn adopt(&mut self, kernel: &dyn Kernel, delta: &Delta) -> Result<(), KernelError> {
         let found = kernel.read(self.family).await?;
+        if found.is_none() && delta.complete {
+            return self.fill(kernel, delta).await;
+        }
         let (mut table, mut staged) = self.table.adopt(found.as_ref(), delta);
         let batches = std::mem::take(&mut staged.batches);
         self.is_known = false;
@@ -219,7 +222,36 @@ impl Served {
         self.elements = found.map_or(0, |found| found.elements.len() as i64);
         self.count(&batches);
         self.note_rules(kernel, &batches).await;
-        Ok(batches.len())
+        Ok(())
+    }
+
+    /// Makes the table, where there is none, and fills it a part at a time: all elements at once
+    /// are several times what is kept of them. No packet comes by before all is there.
+    async fn fill(&mut self, kernel: &dyn Kernel, delta: &Delta) -> Result<(), KernelError> {
+        let failed = |failure: Failure| failure.error;
+        self.is_known = false;
+        self.elements = 0;
+        // What is known stays until all is written.
+        let mut table = self.table.emptied();
+        let (before, after) = table.foundation();
+        let first = [Batch { before, ..Batch::default() }];
+        write(kernel, self.family, &first).await.map_err(failed)?;
+        let mut rest = parts(delta);
+        let node = delta.node.as_ref().unwrap_or_else(|| self.table.node());
+        let mut next = Some(table.stage_node(node));
+        while let Some(mut staged) = next {
+            let batches = std::mem::take(&mut staged.batches);
+            write(kernel, self.family, &batches).await.map_err(failed)?;
+            table.commit(staged);
+            self.count(&batches);
+            next = rest.next().map(|part| table.stage(&part));
+        }
+        let last = [Batch { after, ..Batch::default() }];
+        write(kernel, self.family, &last).await.map_err(failed)?;
+        self.table = table;
+        self.is_known = true;
+        self.note_rules(kernel, &last).await;
+        Ok(())
     }
 
     async fn verify(
@@ -252,6 +284,26 @@ impl Served {
             .push(format!("Table {name} was changed by others: {}.", faults.join(", ")));
         Ok(())
     }
+}
+
+/// ServicePorts, or ClusterIPs, that are written together where a table is filled.
+#[cfg(not(test))]
+const TOGETHER: usize = 1024;
+/// In tests nearly every fill is cut.
+#[cfg(test)]
+const TOGETHER: usize = 2;
+
+/// The ClusterIPs and ServicePorts of a Delta in parts.
+fn parts(delta: &Delta) -> impl Iterator<Item = Delta> {
+    let mut addresses = delta.cluster_ips.iter();
+    let mut ports = delta.service_ports.iter();
+    std::iter::from_fn(move || {
+        let mut part = Delta::default();
+        part.cluster_ips = addresses.by_ref().take(TOGETHER).map(|(ip, is)| (*ip, *is)).collect();
+        let some = ports.by_ref().take(TOGETHER);
+        part.service_ports = some.map(|(key, port)| (key.clone(), port.clone())).collect();
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// Leftovers could not be deleted.

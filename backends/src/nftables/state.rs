@@ -99,6 +99,11 @@ impl Table {
         }
     }
 
+    /// The Node as it was last written.
+    pub(super) const fn node(&self) -> &Arc<NodeState> {
+        &self.node
+    }
+
     const fn family(&self) -> Family {
         self.shape.family
     }
@@ -132,6 +137,14 @@ impl Table {
         }
         let own = delta.cluster_ips.iter().filter(|(ip, _)| Family::of(**ip) == self.family());
         own.for_each(|(address, is_active)| staging.cluster_ip(*address, *is_active));
+        staging.finish()
+    }
+
+    /// What has to be written for the Node, where the table holds nothing yet.
+    pub(super) fn stage_node(&self, node: &Arc<NodeState>) -> Staged {
+        let mut staging = Staging::new(self);
+        staging.elements(Vec::new(), node_elements(self.family(), &self.detector, node));
+        staging.staged.node = Some(Arc::clone(node));
         staging.finish()
     }
 
@@ -357,6 +370,18 @@ impl Table {
         }
         staged.next_id = next.next_id;
         (next, staged)
+    }
+
+    /// A table that goes on from this one and holds nothing yet of the complete Delta to come.
+    pub(super) fn emptied(&self) -> Self {
+        let mut next = Self::new(self.shape.clone(), self.detector.clone());
+        (next.age, next.next_id, next.is_whole) = (self.age, self.next_id, true);
+        next
+    }
+
+    /// What a table is made of before it holds anything, and what leads packets to it.
+    pub(super) fn foundation(&self) -> (Vec<Structure>, Vec<Structure>) {
+        self.structure(None, None, &Staged::default())
     }
 
     /// Whether an element is to stay although nothing is known of it, if any is.
