@@ -18,10 +18,13 @@ use socket2::{Domain, Protocol, Type};
 use super::{Failure, Said, burst::monotonic, process::internet};
 use crate::wait::patience;
 
-/// How long a call may block, where machines are not slow by nature. A neighbour is asked for its
-/// link address three times, a second apart, before the kernel says that it is not there: only
-/// what takes longer is no answer at all.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a call may block, where machines are not slow by nature; nothing in a world takes this
+/// long unless packets are lost.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a visit waits for its answer. A neighbour is asked for its link address three times, a
+/// second apart, before the kernel says that it is not there: only what takes longer is no answer.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a client sends; a server answers anything.
 const QUESTION: &[u8] = b"who are you?\n";
@@ -169,6 +172,9 @@ pub(super) fn visit(
     if socket.transport != Transport::Udp {
         reset_at_close(&kernel)?;
     }
+    kernel
+        .set_read_timeout(Some(patience(LONG_PATIENCE)))
+        .map_err(|error| Failure::of("setsockopt", &error))?;
     let started = monotonic();
     connect(&kernel, to, how)?;
     let ended = monotonic();
