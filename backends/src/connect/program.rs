@@ -69,7 +69,8 @@ pub(super) fn make_socket_maps(pins: &Pins, sizes: &TableSizes) -> Result<(), Lo
     Ok(())
 }
 
-fn sized(sizes: &TableSizes) -> Result<Object, ObjectError> {
+/// The object with maps of these sizes.
+pub(super) fn sized(sizes: &TableSizes) -> Result<Object, ObjectError> {
     let mut object = Object::read()?;
     for (map, size) in sizes.by_map() {
         object.set_size(map, size)?;

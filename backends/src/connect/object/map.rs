@@ -9,12 +9,9 @@ use std::{
 use aya_obj::{EbpfSectionKind, Map};
 
 use super::{
-    super::sys::{self, MapSpec},
+    super::sys::{self, MapSpec, RING_BUFFER},
     ObjectError,
 };
-
-/// `BPF_MAP_TYPE_RINGBUF`.
-pub(super) const RING_BUFFER: u32 = 27;
 
 /// Opens a map where it is pinned, or makes it and pins it.
 ///

@@ -29,23 +29,18 @@ use super::{
         bpffs,
         hook::{HOOKS, HookKind},
         pins::{SOCKET_MAPS, TABLE_MAPS},
-        program::{Extras, Programs, make_socket_maps},
+        program::{Extras, Programs, make_socket_maps, sized},
         sizes::TableSizes,
-        sys::{self, MapSpec},
+        sys::{self, ARRAY, HASH, MMAPABLE, MapSpec, NO_PREALLOC, RING_BUFFER, SK_STORAGE},
         tests::Place,
     },
     Object, ObjectError,
     linked::Linked,
-    map::{RING_BUFFER, spec},
+    map::spec,
 };
 
-const HASH: u32 = 1;
-const ARRAY: u32 = 2;
 const LRU_HASH: u32 = 9;
-const SK_STORAGE: u32 = 24;
-const NO_PREALLOC: u32 = 1;
 const RDONLY_PROG: u32 = 1 << 7;
-const MMAPABLE: u32 = 1 << 10;
 
 /// An error and its causes.
 fn told(error: &dyn Error) -> String {
@@ -59,11 +54,7 @@ fn null() -> OwnedFd {
 }
 
 fn small() -> TableSizes {
-    let mut sizes = TableSizes::default();
-    for name in TableSizes::NAMES {
-        *sizes.by_name(name).unwrap() = 64;
-    }
-    sizes
+    TableSizes::equal(64)
 }
 
 #[test]
@@ -173,8 +164,7 @@ fn nobody_can_change_a_global_any_more() {
     if !shunt_harness::tier::may_run_privileged() {
         return;
     }
-    let mut object = Object::read().unwrap();
-    small().by_map().into_iter().for_each(|(map, size)| object.set_size(map, size).unwrap());
+    let mut object = sized(&small()).unwrap();
     object.set_global("SEAT_COUNT", &64_u32.to_ne_bytes()).unwrap();
     let linked = object.link(|_| None::<&Path>).unwrap();
     let globals = linked._maps[".rodata"].as_fd();
@@ -194,8 +184,7 @@ fn the_verifiers_words_come_with_its_refusal() {
     if !shunt_harness::tier::may_run_privileged() {
         return;
     }
-    let mut object = Object::read().unwrap();
-    small().by_map().into_iter().for_each(|(map, size)| object.set_size(map, size).unwrap());
+    let object = sized(&small()).unwrap();
     let mut linked = object.link(|_| None::<&Path>).unwrap();
     let [recvmsg4, .., connect4, _] = HOOKS;
     let key = linked.object.programs["connect4"].function_key();

@@ -18,20 +18,15 @@ use super::{
         hook::{Hook, SOCK_RELEASE},
         program::{Extras, Programs},
         sizes::TableSizes,
-        sys::{self, FileSystem, MapSpec},
+        sys::{
+            self, ARRAY, FileSystem, HASH, MMAPABLE, MapSpec, NO_PREALLOC, RING_BUFFER, SK_STORAGE,
+        },
     },
     code,
 };
 
 /// `BPF_CGROUP_INET4_CONNECT`.
 pub(super) const CONNECT4: u32 = 10;
-
-const HASH: u32 = 1;
-const ARRAY: u32 = 2;
-const SK_STORAGE: u32 = 24;
-const RING_BUFFER: u32 = 27;
-const NO_PREALLOC: u32 = 1;
-const MMAPABLE: u32 = 1 << 10;
 
 /// Everything is lost.
 const ALL: &str = "no Service is balanced at connect()";
@@ -266,11 +261,7 @@ pub(super) fn socket_cookie() -> Facility {
 
 /// The programs themselves, with small maps of their own that vanish at once.
 pub(super) fn programs(extras: Extras) -> Facility {
-    let mut sizes = TableSizes::default();
-    for name in TableSizes::NAMES {
-        sizes.by_name(name).into_iter().for_each(|size| *size = 64);
-    }
-    let result = Programs::load(None, &sizes, extras);
+    let result = Programs::load(None, &TableSizes::equal(64), extras);
     let result = result.map(|_| String::new()).map_err(|error| io::Error::other(describe(&error)));
     facility("programs of Shunt", "load them with maps of 64 entries", result, ALL)
 }

@@ -31,8 +31,18 @@ const LINK_DETACH: u32 = 34;
 
 /// `BPF_F_QUERY_EFFECTIVE`: the programs that run for a cgroup, its ancestors' included.
 const QUERY_EFFECTIVE: u32 = 1;
+/// `BPF_MAP_TYPE_HASH`.
+pub(in super::super) const HASH: u32 = 1;
 /// `BPF_MAP_TYPE_ARRAY`.
-const ARRAY: u32 = 2;
+pub(in super::super) const ARRAY: u32 = 2;
+/// `BPF_MAP_TYPE_SK_STORAGE`.
+pub(in super::super) const SK_STORAGE: u32 = 24;
+/// `BPF_MAP_TYPE_RINGBUF`.
+pub(in super::super) const RING_BUFFER: u32 = 27;
+/// `BPF_F_NO_PREALLOC`.
+pub(in super::super) const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`.
+pub(in super::super) const MMAPABLE: u32 = 1 << 10;
 
 /// Makes the system call.
 ///
