@@ -22,8 +22,8 @@ use crate::wait::patience;
 /// long unless packets are lost.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a visit waits for its answer. A neighbour is asked for its link address three times, a
-/// second apart, before the kernel says that it is not there: only what takes longer is no answer.
+/// How long a visit waits for its answer, which no test of silence does: as long as a starved machine
+/// may take.
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a client sends; a server answers anything.

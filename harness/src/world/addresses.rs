@@ -93,6 +93,13 @@ impl Addresses {
         }
     }
 
+    /// The link address of whoever has these addresses, on all links.
+    pub(super) const fn link(self) -> [u8; 6] {
+        let [a, b, c, d] = self.v4.octets();
+        // The second bit says that it is administered locally.
+        [2, 0, a, b, c, d]
+    }
+
     /// The address of one family.
     #[must_use]
     pub const fn of(self, family: Family) -> IpAddr {

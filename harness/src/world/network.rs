@@ -9,7 +9,9 @@
 //!
 //! Nobody shares a net with a neighbour: every pod has one address, its node as gateway, and sees
 //! all others through it, so that every packet is forwarded as it would be by real routers. The
-//! agent's node is the only way between the four sides.
+//! agent's node is the only way between the four sides. Neighbours know each other from the start:
+//! a question for a link address that is answered late, or not at all, would look like a packet that
+//! a backend lost.
 
 use std::{
     fs::File,
@@ -24,8 +26,9 @@ use nlink::{
     Connection, Ipv4Address, Ipv4Route, Ipv6Address, Ipv6Route, Route, blocking,
     netlink::{
         link::{BridgeLink, VethLink},
-        messages::LinkMessage,
+        messages::{AddressMessage, LinkMessage},
         namespace::{self, NetnsRef},
+        neigh::Neighbor,
         types::{
             link::OperState,
             route::{RouteScope, RouteType},
@@ -104,29 +107,37 @@ pub(super) fn wire(sites: &[Site]) -> Result<()> {
     sites.iter().try_for_each(wait_for_links)
 }
 
-/// Waits until the kernel has taken notice that every link of a site is up, which it does some time
-/// later, and on a slow machine seconds: until then nobody there answers for an IPv6 address.
+/// Waits until the kernel has taken notice that every link of a site is up and every address its
+/// own, which it does some time later, and on a slow machine seconds: until then nobody there takes
+/// a packet to an IPv6 address.
 fn wait_for_links(site: &Site) -> Result<()> {
     let connection = connection(site)?;
     until(&format!("the links of {} to be up", site.name), PATIENCE, || {
-        match connection.run(|route| Box::pin(route.get_links())) {
-            Ok(links) if !are_ready(&links) => None,
-            links => Some(links.map(drop)),
+        match connection.run(move |route| Box::pin(links_and_addresses(route))) {
+            Ok((links, addresses)) if !are_ready(&links, &addresses) => None,
+            found => Some(found.map(drop)),
         }
     })?
-    .with_context(|| format!("cannot list the links of {}", site.name))
+    .with_context(|| format!("cannot list links and addresses of {}", site.name))
 }
 
-/// A bridge without any port stays down.
-fn are_ready(links: &[LinkMessage]) -> bool {
+async fn links_and_addresses(
+    route: &Connection<Route>,
+) -> nlink::Result<(Vec<LinkMessage>, Vec<AddressMessage>)> {
+    Ok((route.get_links().await?, route.get_addresses().await?))
+}
+
+/// A bridge without any port stays down, and its addresses to be found out.
+fn are_ready(links: &[LinkMessage], addresses: &[AddressMessage]) -> bool {
     let is_empty_bridge = |bridge: &LinkMessage| {
         bridge.name() == Some(BRIDGE)
             && links.iter().all(|port| port.master() != Some(bridge.ifindex()))
     };
-    links
-        .iter()
-        .filter(|link| link.is_up() && !is_empty_bridge(link))
-        .all(|link| matches!(link.operstate(), Some(OperState::Up | OperState::Unknown)))
+    links.iter().filter(|link| link.is_up() && !is_empty_bridge(link)).all(|link| {
+        let mut own = addresses.iter().filter(|address| address.ifindex() == link.ifindex());
+        matches!(link.operstate(), Some(OperState::Up | OperState::Unknown))
+            && own.all(|address| !address.is_tentative())
+    })
 }
 
 fn set_up(site: &Site) -> nlink::Result<()> {
@@ -243,7 +254,7 @@ async fn wire_node(
     plugs: Vec<Plug>,
 ) -> nlink::Result<()> {
     route.set_link_up("lo").await?;
-    route.add_link(BridgeLink::new(BRIDGE)).await?;
+    route.add_link(BridgeLink::new(BRIDGE).address(node.link())).await?;
     route.add_address(Ipv4Address::new(BRIDGE, node.v4, 32)).await?;
     if node == Addresses::of_host(0) {
         address(route, BRIDGE, Addresses::of_host(1)).await?;
@@ -252,15 +263,19 @@ async fn wire_node(
     route.set_link_up(BRIDGE).await?;
     for plug in plugs {
         let end = plug.name.as_str();
-        route.add_link(VethLink::new(end, "eth0").peer_netns_fd(plug.namespace)).await?;
+        let pair = VethLink::new(end, "eth0").peer_netns_fd(plug.namespace);
+        let pair = pair.peer_address(plug.addresses.link());
         let link = if plug.is_pod {
+            route.add_link(pair).await?;
             route.set_link_master(end, BRIDGE).await?;
             BRIDGE
         } else {
+            route.add_link(pair.address(node.link())).await?;
             address(route, end, node).await?;
             end
         };
         route.set_link_up(end).await?;
+        introduce(route, link, plug.addresses).await?;
         let Addresses { v4, v6 } = plug.addresses;
         let neighbour = Ipv4Route::from_addr(v4, 32).dev(link).prefsrc(node.v4);
         route.add_route(neighbour.scope(RouteScope::Link)).await?;
@@ -292,6 +307,7 @@ async fn wire_end(
     route.set_link_up("lo").await?;
     address(route, "eth0", own).await?;
     route.set_link_up("eth0").await?;
+    introduce(route, "eth0", gateway).await?;
     let Addresses { v4, v6 } = gateway;
     route.add_route(Ipv4Route::from_addr(v4, 32).dev("eth0").scope(RouteScope::Link)).await?;
     route.add_route(Ipv6Route::from_addr(v6, 128).dev("eth0")).await?;
@@ -316,4 +332,17 @@ async fn wire_end(
 async fn address(route: &Connection<Route>, link: &str, addresses: Addresses) -> nlink::Result<()> {
     route.add_address(Ipv4Address::new(link, addresses.v4, 32)).await?;
     route.add_address(Ipv6Address::new(link, addresses.v6, 128).nodad()).await
+}
+
+/// Tells a site who is at the other end of a link of its own.
+async fn introduce(
+    route: &Connection<Route>,
+    link: &str,
+    neighbour: Addresses,
+) -> nlink::Result<()> {
+    for family in Family::ALL {
+        let entry = Neighbor::new(link, neighbour.of(family)).lladdr(neighbour.link());
+        route.add_neighbor(entry.permanent()).await?;
+    }
+    Ok(())
 }
