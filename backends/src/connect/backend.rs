@@ -22,7 +22,7 @@ use super::{
     lock::Lock,
     pins::{Held, Pins},
     probe,
-    program::{self, Programs},
+    program::{Extras, Loaded, Programs},
     reclaim::Reclaimer,
     sizes::TableSizes,
     sys::{self, Hash, Kernel as _, Maps, Word},
@@ -61,6 +61,8 @@ pub struct ConnectBackend {
     /// The lock is for the compiler alone: `probe` and `inspect` borrow the backend from another
     /// thread, but never look in here, and the others have it for themselves.
     running: Mutex<Option<Running>>,
+    /// What the last probe loaded, for the start.
+    pub(super) loaded: Mutex<Option<Loaded>>,
 }
 
 /// What there is between `start` and the end.
@@ -83,10 +85,10 @@ impl ConnectBackend {
     /// A backend that has not touched the kernel yet.
     #[must_use]
     pub const fn new(options: ConnectOptions) -> Self {
-        Self { options, running: Mutex::new(None) }
+        Self { options, running: Mutex::new(None), loaded: Mutex::new(None) }
     }
 
-    fn running(&mut self) -> &mut Option<Running> {
+    pub(super) fn running(&mut self) -> &mut Option<Running> {
         self.running.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,14 +96,17 @@ impl ConnectBackend {
 #[async_trait]
 impl LbBackend for ConnectBackend {
     async fn probe(&self) -> Probe {
-        probe::probe(&self.options)
+        let (probe, loaded) = probe::probe(&self.options);
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        probe
     }
 
     async fn start(&mut self, _bell: Bell) -> Result<(), BackendError> {
         if self.running().is_some() {
             return Ok(());
         }
-        let running = Running::start(&self.options)?;
+        let loaded = self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let running = Running::start(&self.options, loaded)?;
         *self.running() = Some(running);
         Ok(())
     }
@@ -136,12 +141,13 @@ impl LbBackend for ConnectBackend {
     async fn cleanup(&mut self) -> Result<Vec<String>, BackendError> {
         // Gives up the lock, which cleaning up takes itself.
         *self.running() = None;
+        *self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
         cleanup::cleanup(&Pins::new(self.options.pin_path.clone()))
     }
 }
 
 impl Running {
-    fn start(options: &ConnectOptions) -> Result<Self, BackendError> {
+    fn start(options: &ConnectOptions, tried: Option<Loaded>) -> Result<Self, BackendError> {
         // Before anything is made: without these only a part of it could be.
         let missing = probe::missing_capabilities();
         if !missing.is_empty() {
@@ -162,12 +168,8 @@ impl Running {
             .map_err(|cause| BackendError::new(format!("lock pin directory {path}"), cause))?;
         pins.create(&options.sizes).map_err(create)?;
         let extras = probe::extras();
-        program::make_socket_maps(&pins, &options.sizes)
-            .map_err(|cause| BackendError::new("make what sockets remember", cause))?;
-        let programs = Programs::load(Some(&pins), &options.sizes, extras)
-            .map_err(|cause| BackendError::new("load the programs", cause))?;
-        let held = Held::open(&pins, &options.sizes)
-            .map_err(failed(format!("open what is pinned in {path}")))?;
+        let Loaded { programs, maps: held, .. } = load(&pins, &options.sizes, extras, tried)?;
+        held.pin(&pins.links()).map_err(failed(format!("pin the tables in {path}")))?;
         let maps = Maps::open(|name| held.map(name))
             .map_err(failed(format!("open the tables in {path}")))?;
         let other_tables = leads_elsewhere(&pins, &maps)?;
@@ -237,6 +239,21 @@ impl Running {
         let removed = removed.map_err(|cause| BackendError::new("remove old tables", cause))?;
         tracing::info!(?removed, "moved to tables of this version and size");
         Ok(())
+    }
+}
+
+/// The programs that were tried, or where something else is pinned by now, others.
+fn load(
+    pins: &Pins,
+    sizes: &TableSizes,
+    extras: Extras,
+    tried: Option<Loaded>,
+) -> Result<Loaded, BackendError> {
+    // What cannot be asked is looked at again by loading, which says what is in the way.
+    match tried.filter(|tried| tried.is_current(extras).unwrap_or(false)) {
+        Some(tried) => Ok(tried),
+        None => Loaded::load(pins, sizes, extras)
+            .map_err(|cause| BackendError::new("load the programs", cause)),
     }
 }
 

@@ -7,6 +7,7 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
@@ -125,24 +126,46 @@ impl Pins {
     }
 }
 
-/// Maps that are pinned, held open as well.
+/// Maps that are pinned, or are to be, held open as well.
 #[derive(Debug)]
 pub(super) struct Held(Vec<(PathBuf, &'static str, OwnedFd)>);
 
 impl Held {
-    /// Opens what is pinned for tables of these sizes.
+    /// Those of the maps that have a place for tables of these sizes.
     ///
     /// # Errors
     ///
-    /// Fails if one cannot be opened.
-    pub(super) fn open(pins: &Pins, sizes: &TableSizes) -> io::Result<Self> {
+    /// Fails if there is a place for which there is no map.
+    pub(super) fn new(
+        pins: &Pins,
+        sizes: &TableSizes,
+        mut maps: BTreeMap<String, OwnedFd>,
+    ) -> io::Result<Self> {
         let of = |directory: PathBuf| move |name| (directory.join(name), name);
         let tables = TABLE_MAPS.into_iter().map(of(pins.tables(sizes)));
         let sockets = SOCKET_MAPS.into_iter().map(of(pins.sockets()));
-        let open = |(path, name): (PathBuf, &'static str)| {
-            sys::object_get(&path).map(|fd| (path, name, fd))
+        let take = |(path, name): (PathBuf, &'static str)| {
+            let map = maps.remove(name).ok_or_else(|| absent(name))?;
+            Ok((path, name, map))
         };
-        tables.chain(sockets).map(open).collect::<io::Result<_>>().map(Self)
+        tables.chain(sockets).map(take).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Whether no other map is pinned in the place of one of these.
+    ///
+    /// # Errors
+    ///
+    /// Fails if something that is pinned cannot be opened.
+    pub(super) fn fits(&self) -> io::Result<bool> {
+        for (path, _, map) in &self.0 {
+            match sys::object_get(path) {
+                Ok(pinned) if sys::map_id(&pinned)? == sys::map_id(map)? => {}
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// A map by its name.
@@ -152,18 +175,18 @@ impl Held {
     /// Fails if there is none of this name.
     pub(super) fn map(&self, name: &str) -> io::Result<OwnedFd> {
         let found = self.0.iter().find(|(_, known, _)| *known == name);
-        let (_, _, fd) = found.ok_or(io::ErrorKind::NotFound)?;
+        let (_, _, fd) = found.ok_or_else(|| absent(name))?;
         fd.try_clone()
     }
 
-    /// Pins again what is no longer pinned; returns the names.
+    /// Pins what is not pinned, or no longer; returns the names.
     ///
     /// # Errors
     ///
     /// Fails at the first that cannot be pinned.
-    pub(super) fn pin_again(&self, links: &Path) -> io::Result<Vec<&'static str>> {
+    pub(super) fn pin(&self, links: &Path) -> io::Result<Vec<&'static str>> {
         fs::create_dir_all(links)?;
-        let mut again = Vec::new();
+        let mut newly = Vec::new();
         for (path, name, fd) in &self.0 {
             let pinned = sys::object_get(path).and_then(|map| sys::map_id(&map)).ok();
             if pinned == Some(sys::map_id(fd)?) {
@@ -174,10 +197,14 @@ impl Held {
             }
             fs::create_dir_all(path.parent().unwrap_or(links))?;
             sys::object_pin(fd.as_fd(), path)?;
-            again.push(*name);
+            newly.push(*name);
         }
-        Ok(again)
+        Ok(newly)
     }
+}
+
+fn absent(map: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("there is no map {map}"))
 }
 
 /// Removes a directory of pins and says what was in it.

@@ -11,11 +11,10 @@ use std::{
 use super::{
     hook::{HOOKS, Hook, SOCK_RELEASE},
     object::{Linked, Object, ObjectError},
-    pins::{Pins, SOCKET_MAPS},
+    pins::{Held, Pins},
     seats,
     sizes::TableSizes,
     sys,
-    uncharged::uncharged,
 };
 
 /// What not every kernel has that the programs can do without.
@@ -40,6 +39,9 @@ pub(super) enum LoadError {
     /// How many seats there are cannot be read.
     #[error("cannot read the size of map SEATS")]
     Seats(#[source] io::Error),
+    /// Something is to be pinned that the object lacks.
+    #[error("cannot hold the maps")]
+    Maps(#[source] io::Error),
     /// The kernel does not say by which number it knows a program.
     #[error("cannot read the id of program {program}")]
     Id {
@@ -51,22 +53,49 @@ pub(super) enum LoadError {
     },
 }
 
-/// Makes and pins the maps of what sockets remember, unless an earlier run did, so that nobody is
-/// charged for what is in them.
-///
-/// # Errors
-///
-/// Fails if the kernel refuses a map.
-pub(super) fn make_socket_maps(pins: &Pins, sizes: &TableSizes) -> Result<(), LoadError> {
-    let paths = SOCKET_MAPS.map(|map| (map, pins.sockets().join(map)));
-    if paths.iter().all(|(_, path)| path.exists()) {
-        return Ok(());
+/// The programs with their maps, of which not all are pinned yet.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) programs: Programs,
+    pub(super) maps: Held,
+    extras: Extras,
+}
+
+impl Loaded {
+    /// Loads all programs. Maps that are pinned are used, others are made.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses a map or a program, naming it.
+    pub(super) fn load(pins: &Pins, sizes: &TableSizes, extras: Extras) -> Result<Self, LoadError> {
+        // Newer kernels do not count maps against this limit; a kernel that does says so itself.
+        let _ = sys::lift_memory_lock_limit();
+        let seats = match (extras.sock_release, seats::count(pins)) {
+            (false, _) => 0,
+            // Seats of an earlier run stay as they are, for somebody may sit there.
+            (true, Ok(count)) => count,
+            (true, Err(error)) if error.kind() == io::ErrorKind::NotFound => sizes.seat_count(),
+            (true, Err(error)) => return Err(LoadError::Seats(error)),
+        };
+        let mut object = sized(sizes)?;
+        object.set_global("HAS_SET_RETVAL", &[u8::from(extras.set_retval)])?;
+        object.set_global("SEAT_COUNT", &seats.to_ne_bytes())?;
+        let linked = object.link(|map| pins.map(map, sizes))?;
+        let wanted = |hook: &Hook| *hook != SOCK_RELEASE || extras.sock_release;
+        let hooks: Vec<_> = HOOKS.into_iter().filter(wanted).collect();
+        let programs = Programs(load_all(&linked, &hooks)?);
+        let maps = Held::new(pins, sizes, linked.into()).map_err(LoadError::Maps)?;
+        Ok(Self { programs, maps, extras })
     }
-    let _ = sys::lift_memory_lock_limit();
-    let object = sized(sizes)?;
-    let types = object.load_types()?;
-    uncharged(|| paths.iter().try_for_each(|(map, path)| object.pin_map(map, &types, path)))?;
-    Ok(())
+
+    /// Whether loading again would come to the same.
+    ///
+    /// # Errors
+    ///
+    /// Fails if something that is pinned cannot be opened.
+    pub(super) fn is_current(&self, extras: Extras) -> io::Result<bool> {
+        Ok(self.extras == extras && self.maps.fits()?)
+    }
 }
 
 /// The object with maps of these sizes.
@@ -79,34 +108,6 @@ pub(super) fn sized(sizes: &TableSizes) -> Result<Object, ObjectError> {
 }
 
 impl Programs {
-    /// Loads all programs. Maps that are pinned already are used, others are made and pinned, or
-    /// without `pins` just made: for a trial.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the kernel refuses a map or a program, naming it.
-    pub(super) fn load(
-        pins: Option<&Pins>,
-        sizes: &TableSizes,
-        extras: Extras,
-    ) -> Result<Self, LoadError> {
-        // Newer kernels do not count maps against this limit; a kernel that does says so itself.
-        let _ = sys::lift_memory_lock_limit();
-        let seats = match (extras.sock_release, pins) {
-            (false, _) => 0,
-            (true, None) => sizes.seat_count(),
-            // Seats of an earlier run stay as they are, for somebody may sit there.
-            (true, Some(pins)) => seats::count(pins).map_err(LoadError::Seats)?,
-        };
-        let mut object = sized(sizes)?;
-        object.set_global("HAS_SET_RETVAL", &[u8::from(extras.set_retval)])?;
-        object.set_global("SEAT_COUNT", &seats.to_ne_bytes())?;
-        let linked = object.link(|map| pins.and_then(|pins| pins.map(map, sizes)))?;
-        let wanted = |hook: &Hook| *hook != SOCK_RELEASE || extras.sock_release;
-        let hooks: Vec<_> = HOOKS.into_iter().filter(wanted).collect();
-        load_all(&linked, &hooks).map(Self)
-    }
-
     /// The programs that were loaded, each with its id, in the order of [`HOOKS`].
     pub(super) fn all(&self) -> impl Iterator<Item = (Hook, &OwnedFd, u32)> {
         self.0.iter().map(|(hook, fd, id)| (*hook, fd, *id))

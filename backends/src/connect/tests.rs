@@ -28,6 +28,7 @@ use super::{
     ConnectBackend, ConnectOptions, TableSizes,
     hook::HOOKS,
     pins::Pins,
+    program::Programs,
     slot::Slot,
     sys::{self, FileSystem, bytes_of, values_of},
     uncharged::uncharged,
@@ -142,6 +143,32 @@ async fn a_link_that_someone_detached_is_found_and_attached_again() {
     }
     drop(backend);
     place.backend().cleanup().await.unwrap();
+}
+
+/// Another that came between pinned maps of its own, which the programs must use.
+#[tokio::test]
+async fn a_start_takes_what_the_probe_loaded_unless_something_else_is_pinned_by_then() {
+    if !shunt_harness::tier::may_run_privileged() {
+        return;
+    }
+    let ids = |programs: &Programs| programs.all().map(|(.., id)| id).collect::<Vec<_>>();
+    let place = Place::new().await;
+    let (mut early, mut other) = (place.backend(), place.backend());
+    let mut tried = Vec::new();
+    for backend in [&mut early, &mut other] {
+        assert!(backend.probe().await.capabilities.is_some());
+        let loaded = backend.loaded.get_mut().unwrap().as_ref();
+        tried.push(ids(&loaded.unwrap().programs));
+    }
+    other.start(Bell::default()).await.unwrap();
+    assert_eq!(ids(&other.running().as_ref().unwrap().programs), tried[1]);
+    assert!(other.loaded.get_mut().unwrap().is_none());
+    assert_eq!(verified(&mut other).await, (vec![], vec![]));
+    drop(other);
+    early.start(Bell::default()).await.unwrap();
+    assert_ne!(ids(&early.running().as_ref().unwrap().programs), tried[0]);
+    assert_eq!(verified(&mut early).await, (vec![], vec![]));
+    early.cleanup().await.unwrap();
 }
 
 /// What keeps a link from being mended is told by each of the three proofs that it concerns: the

@@ -93,7 +93,7 @@ fn mend_pins(running: &Running, verdict: &mut Verdict) {
             verdict.problems.push(format!("There is no bpffs for {path}: {error}."));
         }
     }
-    match running.held.pin_again(&running.pins.links()) {
+    match running.held.pin(&running.pins.links()) {
         Ok(names) if names.is_empty() => {}
         Ok(names) => verdict
             .repaired

@@ -21,8 +21,8 @@ pub(in super::super) struct Linked {
     pub(super) object: aya_obj::Object,
     /// The types, in the kernel.
     pub(super) types: OwnedFd,
-    /// What keeps the descriptors open.
-    pub(super) _maps: BTreeMap<String, OwnedFd>,
+    /// What keeps the descriptors open, by name.
+    pub(super) maps: BTreeMap<String, OwnedFd>,
 }
 
 impl Linked {
@@ -48,6 +48,13 @@ impl Linked {
             lines: &main.line_info.line_info_bytes(),
         })
         .map_err(|cause| ObjectError::Program { program: name, cause })
+    }
+}
+
+impl From<Linked> for BTreeMap<String, OwnedFd> {
+    /// The maps by their names.
+    fn from(linked: Linked) -> Self {
+        linked.maps
     }
 }
 

@@ -13,36 +13,38 @@ use super::{
     ObjectError,
 };
 
-/// Opens a map where it is pinned, or makes it and pins it.
+/// Opens a map where it is pinned; `None` where it is not.
+///
+/// # Errors
+///
+/// Fails if something else is there, naming the map.
+pub(super) fn open(name: &str, path: &Path) -> Result<Option<OwnedFd>, ObjectError> {
+    match sys::object_get(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        pinned => pinned.map(Some).map_err(failed("open the pinned", name)),
+    }
+}
+
+/// Makes a map.
 ///
 /// # Errors
 ///
 /// Fails if the kernel refuses, naming the map.
-pub(super) fn obtain(
-    name: &str,
-    map: &Map,
-    types: BorrowedFd<'_>,
-    path: Option<&Path>,
-) -> Result<OwnedFd, ObjectError> {
-    let failed = |what| move |cause| ObjectError::Map { what, map: name.to_owned(), cause };
-    match path.map(sys::object_get) {
-        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
-        Some(pinned) => return pinned.map_err(failed("open the pinned")),
-        None => {}
-    }
-    let made = sys::map_create(spec(name, map, types)).map_err(failed("create"))?;
+pub(super) fn make(name: &str, map: &Map, types: BorrowedFd<'_>) -> Result<OwnedFd, ObjectError> {
+    let made = sys::map_create(spec(name, map, types)).map_err(failed("create", name))?;
     if !map.data().is_empty() {
-        sys::map_fill(made.as_fd(), map.data()).map_err(failed("fill"))?;
+        sys::map_fill(made.as_fd(), map.data()).map_err(failed("fill", name))?;
     }
     // Only of a map that nobody will write does the verifier take the values for constants, and
     // leave out the branches that cannot be.
     if map.section_kind() == EbpfSectionKind::Rodata {
-        sys::map_freeze(made.as_fd()).map_err(failed("freeze"))?;
-    }
-    if let Some(path) = path {
-        sys::object_pin(made.as_fd(), path).map_err(failed("pin"))?;
+        sys::map_freeze(made.as_fd()).map_err(failed("freeze", name))?;
     }
     Ok(made)
+}
+
+fn failed(what: &'static str, map: &str) -> impl FnOnce(io::Error) -> ObjectError {
+    move |cause| ObjectError::Map { what, map: map.to_owned(), cause }
 }
 
 /// What the kernel is told of a map.

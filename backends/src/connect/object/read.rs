@@ -3,12 +3,17 @@
 use std::{
     collections::{BTreeMap, HashMap},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    path::Path,
+    path::PathBuf,
 };
 
-use aya_obj::btf::BtfFeatures;
+use aya_obj::{Map, btf::BtfFeatures};
 
-use super::{super::sys, ObjectError, linked::Linked, map::obtain};
+use super::{
+    super::{pins::SOCKET_MAPS, sys, uncharged::uncharged},
+    ObjectError,
+    linked::Linked,
+    map::{make, open},
+};
 
 /// The object, compiled by `cargo xtask ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -79,40 +84,39 @@ impl Object {
         sys::load_btf(&types).map_err(ObjectError::Types)
     }
 
-    /// Makes a map and pins it, unless one is pinned there.
-    ///
-    /// # Errors
-    ///
-    /// Fails if there is no such map, or the kernel refuses it.
-    pub(in super::super) fn pin_map(
-        &self,
-        name: &'static str,
-        types: &OwnedFd,
-        path: &Path,
-    ) -> Result<(), ObjectError> {
-        let map = self.0.maps.get(name).ok_or(ObjectError::NoMap(name))?;
-        obtain(name, map, types.as_fd(), Some(path)).map(drop)
-    }
-
-    /// Brings types and maps into the kernel and links the programs to them. Maps that are pinned
-    /// at their `path` already are used, others are made and pinned there; without a path they are
-    /// just made.
+    /// Brings types and maps into the kernel and links the programs to them. A map that is pinned at
+    /// its `path` is used, others are made and pinned nowhere yet; those of sockets so that nobody is
+    /// charged for what is in them.
     ///
     /// # Errors
     ///
     /// Fails if the kernel refuses, naming the map.
-    pub(in super::super) fn link<P: AsRef<Path>>(
+    pub(in super::super) fn link(
         mut self,
-        path: impl Fn(&str) -> Option<P>,
+        path: impl Fn(&str) -> Option<PathBuf>,
     ) -> Result<Linked, ObjectError> {
         let types = self.load_types()?;
         let specs = std::mem::take(&mut self.0.maps);
         let mut maps = BTreeMap::new();
+        let mut absent = Vec::new();
         for (name, map) in &specs {
-            let path = path(name);
-            let path = path.as_ref().map(AsRef::as_ref);
-            maps.insert(name.clone(), obtain(name, map, types.as_fd(), path)?);
+            match path(name).map(|path| open(name, &path)).transpose()?.flatten() {
+                Some(pinned) => _ = maps.insert(name.clone(), pinned),
+                None => absent.push((name, map)),
+            }
         }
+        let is_of_sockets = |(name, _): &(&String, _)| SOCKET_MAPS.contains(&name.as_str());
+        let (of_sockets, others): (Vec<_>, Vec<_>) = absent.into_iter().partition(is_of_sockets);
+        let mut make_all = |absent: Vec<(&String, &Map)>| {
+            absent.into_iter().try_for_each(|(name, map)| {
+                maps.insert(name.clone(), make(name, map, types.as_fd())?);
+                Ok(())
+            })
+        };
+        if !of_sockets.is_empty() {
+            uncharged(|| make_all(of_sockets))?;
+        }
+        make_all(others)?;
         let mut object = self.0;
         let sections = object.functions.keys().map(|(section, _)| *section).collect();
         let by_name = specs.iter().filter_map(|(name, map)| {
@@ -122,6 +126,6 @@ impl Object {
             .relocate_maps(by_name, &sections)
             .and_then(|()| object.relocate_calls(&sections))
             .map_err(|cause| ObjectError::Link(Box::new(cause)))?;
-        Ok(Linked { object, types, _maps: maps })
+        Ok(Linked { object, types, maps })
     }
 }

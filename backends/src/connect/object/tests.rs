@@ -6,7 +6,6 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    path::Path,
 };
 
 use aya_obj::{
@@ -29,7 +28,7 @@ use super::{
         bpffs,
         hook::{HOOKS, HookKind},
         pins::{SOCKET_MAPS, TABLE_MAPS},
-        program::{Extras, Programs, make_socket_maps, sized},
+        program::{Extras, Loaded, sized},
         sizes::TableSizes,
         sys::{self, ARRAY, HASH, MMAPABLE, MapSpec, NO_PREALLOC, RING_BUFFER, SK_STORAGE},
         tests::Place,
@@ -54,7 +53,11 @@ fn null() -> OwnedFd {
 }
 
 fn small() -> TableSizes {
-    TableSizes::equal(64)
+    let mut sizes = TableSizes::default();
+    for name in TableSizes::NAMES {
+        *sizes.by_name(name).unwrap() = 64;
+    }
+    sizes
 }
 
 #[test]
@@ -148,12 +151,10 @@ fn what_the_object_lacks_is_named() {
     let misfit = object.set_global("SEAT_COUNT", &[1]).unwrap_err();
     check(misfit, &["cannot set the global SEAT_COUNT", "1"]);
     check(object.set_size("NO_SUCH", 1).unwrap_err(), &["the object has no map NO_SUCH"]);
-    let absent = object.pin_map("NO_SUCH", &null(), Path::new("/")).unwrap_err();
-    check(absent, &["the object has no map NO_SUCH"]);
 
     let mut parsed = object.0;
     parsed.programs.remove("connect6").unwrap();
-    let linked = Linked { object: parsed, types: null(), _maps: BTreeMap::new() };
+    let linked = Linked { object: parsed, types: null(), maps: BTreeMap::new() };
     let [.., connect6] = HOOKS;
     check(linked.load(connect6).unwrap_err(), &["the object has no program connect6"]);
 }
@@ -166,8 +167,8 @@ fn nobody_can_change_a_global_any_more() {
     }
     let mut object = sized(&small()).unwrap();
     object.set_global("SEAT_COUNT", &64_u32.to_ne_bytes()).unwrap();
-    let linked = object.link(|_| None::<&Path>).unwrap();
-    let globals = linked._maps[".rodata"].as_fd();
+    let linked = object.link(|_| None).unwrap();
+    let globals = linked.maps[".rodata"].as_fd();
     let (mut key, mut value) = ([0; 4], [0; 8]);
     sys::map_lookup_batch(globals, &mut None, &mut key, &mut value, 1).unwrap();
     assert_eq!(value, [0, 0, 0, 0, 64, 0, 0, 0]);
@@ -185,7 +186,7 @@ fn the_verifiers_words_come_with_its_refusal() {
         return;
     }
     let object = sized(&small()).unwrap();
-    let mut linked = object.link(|_| None::<&Path>).unwrap();
+    let mut linked = object.link(|_| None).unwrap();
     let [recvmsg4, .., connect4, _] = HOOKS;
     let key = linked.object.programs["connect4"].function_key();
     let main = linked.object.functions.get_mut(&key).unwrap();
@@ -210,47 +211,49 @@ fn the_verifiers_words_come_with_its_refusal() {
 }
 
 #[tokio::test]
-async fn maps_of_sockets_are_made_once_and_alone_and_programs_use_them() {
+async fn what_is_pinned_is_used_and_what_is_not_is_made() {
     if !shunt_harness::tier::may_run_privileged() {
         return;
     }
     let place = Place::new().await;
     let (pins, sizes) = (place.pins(), small());
     bpffs::ensure(pins.root()).unwrap();
-    pins.create(&sizes).unwrap();
+    let extras = Extras { set_retval: true, sock_release: true };
+    let load = || Loaded::load(&pins, &sizes, extras);
     let id = |map| {
         let path = pins.map(map, &sizes).unwrap();
         sys::map_id(&sys::object_get(&path).unwrap()).unwrap()
     };
-    make_socket_maps(&pins, &sizes).unwrap();
-    let made = SOCKET_MAPS.map(id);
-    assert_eq!(made.map(|id| sys::map_name(id).unwrap()), SOCKET_MAPS);
-    let tables = pins.tables(&sizes);
-    assert_eq!(tables.read_dir().unwrap().count(), 0, "tables are made with the programs");
+    let first = load().unwrap();
+    assert!(first.programs.all().map(|(hook, ..)| hook).eq(HOOKS));
+    assert!(!pins.root().exists(), "loading leaves no trace");
+    let mut pinned = first.maps.pin(&pins.links()).unwrap();
+    pinned.sort_unstable();
+    let mut wanted = [TABLE_MAPS.as_slice(), &SOCKET_MAPS].concat();
+    wanted.sort_unstable();
+    assert_eq!(pinned, wanted);
+    assert!(first.is_current(extras).unwrap());
+    assert!(!first.is_current(Extras { set_retval: false, ..extras }).unwrap());
 
+    let before = SOCKET_MAPS.map(id);
     std::fs::remove_file(pins.map("PEERS", &sizes).unwrap()).unwrap();
-    make_socket_maps(&pins, &sizes).unwrap();
+    assert!(first.is_current(extras).unwrap(), "what is not pinned can be");
+    let second = load().unwrap();
+    assert_eq!(second.maps.pin(&pins.links()).unwrap(), ["PEERS"]);
+    assert!(second.is_current(extras).unwrap());
+    assert!(!first.is_current(extras).unwrap(), "its programs remember peers elsewhere");
     let [connected, peers, seats] = SOCKET_MAPS.map(id);
-    assert_eq!([connected, seats], [made[0], made[2]], "what is there is not made again");
-    assert_ne!(peers, made[1]);
-
-    let extras = Extras { set_retval: true, sock_release: true };
-    let programs = Programs::load(Some(&pins), &sizes, extras).unwrap();
-    assert!(programs.all().map(|(hook, ..)| hook).eq(HOOKS));
-    for (hook, _, program) in programs.all() {
+    assert_eq!([connected, seats], [before[0], before[2]]);
+    assert_ne!(peers, before[1]);
+    for (hook, _, program) in second.programs.all() {
         let used = sys::program_maps(program).unwrap();
         let of_sockets = [connected, peers, seats].iter().any(|map| used.contains(map));
         assert!(of_sockets, "{}", hook.program);
     }
-    let mut pinned: Vec<_> =
-        tables.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    pinned.sort_unstable();
-    let mut wanted = TABLE_MAPS;
-    wanted.sort_unstable();
-    assert_eq!(pinned, wanted);
+
     // A directory in the place of a map is not covered up by a new one.
     std::fs::remove_file(pins.map("LISTS", &sizes).unwrap()).unwrap();
     std::fs::create_dir(pins.map("LISTS", &sizes).unwrap()).unwrap();
-    let text = told(&Programs::load(Some(&pins), &sizes, extras).unwrap_err());
+    let text = told(&load().unwrap_err());
     assert!(text.starts_with("cannot open the pinned map LISTS: "), "{text}");
 }

@@ -13,11 +13,11 @@ use shunt_core::backend::Facility;
 
 use super::{
     super::{
-        bpffs,
+        ConnectOptions, bpffs,
         cgroup::Cgroup,
         hook::{Hook, SOCK_RELEASE},
-        program::{Extras, Programs},
-        sizes::TableSizes,
+        pins::Pins,
+        program::{Extras, Loaded},
         sys::{
             self, ARRAY, FileSystem, HASH, MMAPABLE, MapSpec, NO_PREALLOC, RING_BUFFER, SK_STORAGE,
         },
@@ -259,11 +259,16 @@ pub(super) fn socket_cookie() -> Facility {
     optional(facility(SOCKET_COOKIE, "getsockopt", cookie, lost))
 }
 
-/// The programs themselves, with small maps of their own that vanish at once.
-pub(super) fn programs(extras: Extras) -> Facility {
-    let result = Programs::load(None, &TableSizes::equal(64), extras);
-    let result = result.map(|_| String::new()).map_err(|error| io::Error::other(describe(&error)));
-    facility("programs of Shunt", "load them with maps of 64 entries", result, ALL)
+/// The programs themselves, with the maps that are pinned, and where there are none with new ones
+/// that are pinned nowhere: they vanish with what is returned.
+pub(super) fn programs(options: &ConnectOptions, extras: Extras) -> (Facility, Option<Loaded>) {
+    let pins = Pins::new(options.pin_path.clone());
+    let result = Loaded::load(&pins, &options.sizes, extras);
+    let (result, loaded) = match result {
+        Ok(loaded) => (Ok(String::new()), Some(loaded)),
+        Err(error) => (Err(io::Error::other(describe(&error))), None),
+    };
+    (facility("programs of Shunt", "load them with their maps", result, ALL), loaded)
 }
 
 /// An error and its causes in one line.

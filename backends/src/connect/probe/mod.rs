@@ -11,11 +11,12 @@ use shunt_core::{
 use super::{
     ConnectOptions,
     hook::{HOOKS, SOCK_RELEASE},
-    program::Extras,
+    program::{Extras, Loaded},
 };
 
-/// Tries everything that spec and programs ask for.
-pub(super) fn probe(options: &ConnectOptions) -> Probe {
+/// Tries everything that spec and programs ask for. Where the programs can be loaded, they are there
+/// to be used: the verifier takes a tenth of a second for them.
+pub(super) fn probe(options: &ConnectOptions) -> (Probe, Option<Loaded>) {
     let mut facilities = facility::capabilities();
     facilities.push(facility::cgroup2(options.cgroup.as_deref()));
     facilities.push(facility::bpffs(&options.pin_path));
@@ -34,14 +35,15 @@ pub(super) fn probe(options: &ConnectOptions) -> Probe {
         facility::grace_periods(),
         facility::set_retval(),
         facility::socket_cookie(),
-        facility::programs(extras()),
     ]);
+    let (programs, loaded) = facility::programs(options, extras());
+    facilities.push(programs);
     let mut probe = Probe::default();
     if facilities.iter().all(|facility| facility.present || !facility.required) {
         probe.capabilities = Some(capabilities(&facilities));
     }
     probe.facilities = facilities;
-    probe
+    (probe, loaded)
 }
 
 /// The required capabilities that this thread lacks.
@@ -82,12 +84,13 @@ mod tests {
     /// Without privileges everything is refused, and each refusal is a line and not an error.
     #[test]
     fn every_facility_says_how_it_was_tried() {
-        let probe = probe(&ConnectOptions::default());
+        let (probe, loaded) = probe(&ConnectOptions::default());
         assert!(probe.facilities.len() > 20);
         for facility in &probe.facilities {
             assert!(!facility.how.is_empty() && !facility.lost.is_empty(), "{}", facility.name);
         }
         let works = probe.missing().count() == 0;
         assert_eq!(probe.capabilities.is_some(), works);
+        assert!(loaded.is_some() || !works);
     }
 }
