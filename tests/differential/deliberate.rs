@@ -36,6 +36,11 @@ pub(crate) struct Difference {
     /// What comes of it with kube-proxy, and with the agent.
     theirs: Option<String>,
     ours: Option<String>,
+    /// Who may answer with kube-proxy.
+    their_pods: Option<Vec<String>>,
+    /// Whether every connection is answered with the agent.
+    #[serde(default)]
+    ours_answer: bool,
     /// Whether nothing differs but that the client reaches itself, where kube-proxy is silent.
     #[serde(default)]
     only_hairpin: bool,
@@ -88,6 +93,8 @@ impl Difference {
         let is = |text: &Option<String>, found: &Outcome| {
             text.as_ref().is_none_or(|text| Outcome::written(text) == *found)
         };
+        let are_theirs =
+            |pods: &Vec<String>| there.pods().iter().all(|who| pods.iter().any(|pod| pod == who));
         let is_same_but_for_source =
             || there.pods() == here.pods() && there.failures() == here.failures();
         is_in(&self.clients, cell.client)
@@ -97,6 +104,8 @@ impl Difference {
             && self.spec.as_ref().is_none_or(has)
             && is(&self.theirs, there)
             && is(&self.ours, here)
+            && self.their_pods.as_ref().is_none_or(are_theirs)
+            && (!self.ours_answer || here.failures().is_empty())
             && (!self.only_hairpin || without_hairpin(cell, there) == without_hairpin(cell, here))
             && (!self.only_source || is_same_but_for_source())
     }
