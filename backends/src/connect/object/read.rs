@@ -1,19 +1,14 @@
 //! The object as it was read, and on its way to maps and links.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::PathBuf,
 };
 
-use aya_obj::{Map, btf::BtfFeatures};
+use aya_obj::btf::BtfFeatures;
 
-use super::{
-    super::{pins::SOCKET_MAPS, sys, uncharged::uncharged},
-    ObjectError,
-    linked::Linked,
-    map::{make, open},
-};
+use super::{super::sys, ObjectError, linked::Linked, map::obtain};
 
 /// The object, compiled by `cargo xtask ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -85,8 +80,7 @@ impl Object {
     }
 
     /// Brings types and maps into the kernel and links the programs to them. A map that is pinned at
-    /// its `path` is used, others are made and pinned nowhere yet; those of sockets so that nobody is
-    /// charged for what is in them.
+    /// its `path` is used, others are made and pinned nowhere yet.
     ///
     /// # Errors
     ///
@@ -97,26 +91,7 @@ impl Object {
     ) -> Result<Linked, ObjectError> {
         let types = self.load_types()?;
         let specs = std::mem::take(&mut self.0.maps);
-        let mut maps = BTreeMap::new();
-        let mut absent = Vec::new();
-        for (name, map) in &specs {
-            match path(name).map(|path| open(name, &path)).transpose()?.flatten() {
-                Some(pinned) => _ = maps.insert(name.clone(), pinned),
-                None => absent.push((name, map)),
-            }
-        }
-        let is_of_sockets = |(name, _): &(&String, _)| SOCKET_MAPS.contains(&name.as_str());
-        let (of_sockets, others): (Vec<_>, Vec<_>) = absent.into_iter().partition(is_of_sockets);
-        let mut make_all = |absent: Vec<(&String, &Map)>| {
-            absent.into_iter().try_for_each(|(name, map)| {
-                maps.insert(name.clone(), make(name, map, types.as_fd())?);
-                Ok(())
-            })
-        };
-        if !of_sockets.is_empty() {
-            uncharged(|| make_all(of_sockets))?;
-        }
-        make_all(others)?;
+        let maps = obtain(&specs, types.as_fd(), path)?;
         let mut object = self.0;
         let sections = object.functions.keys().map(|(section, _)| *section).collect();
         let by_name = specs.iter().filter_map(|(name, map)| {
