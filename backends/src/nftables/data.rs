@@ -98,7 +98,7 @@ impl Cursor<'_> {
 }
 
 /// What a map says of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Data {
     /// Nothing: the key is in a set.
     Member,

@@ -144,12 +144,16 @@ impl Kernel for Fake {
         })
     }
 
-    async fn read(&self, family: Family) -> Result<Option<Found>, KernelError> {
+    async fn scan(
+        &self,
+        family: Family,
+        each: &mut (dyn FnMut(ElementKey, FoundElement) + Send),
+    ) -> Result<Option<Found>, KernelError> {
         self.with(|state| {
             let Some(table) = state.tables.get(&family) else { return Ok(None) };
             let mut found = Found::default();
             let seen = table.elements.iter().skip(std::mem::take(&mut state.unseen));
-            found.elements = seen.map(|(key, element)| (key.clone(), element.clone())).collect();
+            seen.for_each(|(key, element)| each(key.clone(), element.clone()));
             found.chains = table.chains.keys().copied().collect();
             found.sets = table.sets.iter().copied().collect();
             found.misshapen.clone_from(&table.misshapen);

@@ -1,6 +1,6 @@
 //! The edge to the kernel: everything that nftables is told and asked.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use nlink::{
@@ -137,12 +137,29 @@ pub(super) trait Kernel: Send + Sync {
     /// not known.
     async fn commit(&self, family: Family, batch: &Batch) -> Result<(), KernelError>;
 
-    /// Reads the table of a family; `None` if there is none.
+    /// Reads the table of a family and hands out its elements; what is returned has none. `None` if
+    /// there is no table.
     ///
     /// # Errors
     ///
     /// Fails if the kernel refuses, or others keep on changing the table.
-    async fn read(&self, family: Family) -> Result<Option<Found>, KernelError>;
+    async fn scan(
+        &self,
+        family: Family,
+        each: &mut (dyn FnMut(ElementKey, FoundElement) + Send),
+    ) -> Result<Option<Found>, KernelError>;
+
+    /// Reads the table of a family with its elements; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::scan`].
+    async fn read(&self, family: Family) -> Result<Option<Found>, KernelError> {
+        let mut elements = HashMap::new();
+        let mut keep = |key, element| _ = elements.insert(key, element);
+        let found = self.scan(family, &mut keep).await?;
+        Ok(found.map(|found| Found { elements, ..found }))
+    }
 
     /// Reads the rules of the table of a family.
     ///
@@ -306,7 +323,11 @@ impl Netlink {
         }
     }
 
-    async fn read_whole(&self, family: Family) -> Result<Option<Found>, nlink::Error> {
+    async fn read_all(
+        &self,
+        family: Family,
+        each: &mut (dyn FnMut(ElementKey, FoundElement) + Send),
+    ) -> Result<Option<Found>, nlink::Error> {
         let (table, nft) = (self.table.as_str(), nft_family(family));
         let tables = self.connection.list_tables_in(nft).await?;
         if !tables.iter().any(|known| known.name == self.table) {
@@ -330,10 +351,9 @@ impl Netlink {
                 elements.iter().for_each(|element| note_kind(&mut found, set, element));
                 continue;
             }
-            found.elements.reserve(elements.len());
             for element in elements {
                 let (key, element) = found_element(set, &element);
-                found.elements.insert((set, key), element);
+                each((set, key), element);
             }
         }
         Ok(Some(found))
@@ -397,8 +417,12 @@ impl Kernel for Netlink {
         Ok(elements.map_err(KernelError::Read)?.len() as u64)
     }
 
-    async fn read(&self, family: Family) -> Result<Option<Found>, KernelError> {
-        self.read_whole(family).await.map_err(KernelError::Read)
+    async fn scan(
+        &self,
+        family: Family,
+        each: &mut (dyn FnMut(ElementKey, FoundElement) + Send),
+    ) -> Result<Option<Found>, KernelError> {
+        self.read_all(family, each).await.map_err(KernelError::Read)
     }
 }
 

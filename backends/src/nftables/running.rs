@@ -10,11 +10,11 @@ use shunt_core::{
 };
 
 use super::{
-    dump::FoundRules,
+    dump::{Found, FoundElement, FoundRules},
     netlink::{Batch, Change, Kernel, KernelError, Structure},
     options::{Detector, NftablesOptions},
     ruleset::{Shape, Source},
-    state::Table,
+    state::{Prints, Table},
 };
 
 /// The tables, and the kernel that has them.
@@ -254,6 +254,15 @@ impl Served {
         Ok(())
     }
 
+    /// What the table has, but for its elements, and what is other than it is desired.
+    async fn look(&self, kernel: &dyn Kernel) -> Result<(Option<Found>, Vec<String>), KernelError> {
+        let mut prints = Prints::default();
+        let mut note = |key, element: FoundElement| prints.note(&key, &element.data);
+        let found = kernel.scan(self.family, &mut note).await?;
+        let faults = self.table.faults(found.as_ref(), &prints, &self.rules);
+        Ok((found, faults))
+    }
+
     async fn verify(
         &mut self,
         kernel: &dyn Kernel,
@@ -264,12 +273,10 @@ impl Served {
             verdict.reapply = true;
             return Ok(());
         }
-        let mut found = kernel.read(self.family).await?;
-        let mut faults = self.table.faults(found.as_ref(), &self.rules);
+        let (mut found, mut faults) = self.look(kernel).await?;
         if !faults.is_empty() {
             // What is read while the kernel makes a grown set's hash larger may lack elements.
-            found = kernel.read(self.family).await?;
-            faults = self.table.faults(found.as_ref(), &self.rules);
+            (found, faults) = self.look(kernel).await?;
         }
         for foreign in found.iter().flat_map(|found| &found.foreign) {
             tracing::warn!(table = name, "{foreign} in our table is not ours");

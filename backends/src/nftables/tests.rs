@@ -17,7 +17,7 @@ use shunt_core::{
 
 use super::{
     data::{Bytes, Data, ElementKey, Fields},
-    dump::Found,
+    dump::{Found, FoundElement},
     fake::{Fake, FakeTable},
     options::{Detector, NftablesOptions},
     render::frontend_key,
@@ -519,6 +519,32 @@ fn a_rule_that_others_changed_is_found_and_mended() {
     let mut verdict = Verdict::default();
     block_on(agent.verify(&mut verdict));
     assert!(verdict.repaired.is_empty() && verdict.problems.is_empty(), "{verdict:?}");
+}
+
+/// One that is gone, one that says something else, and one that nobody wrote.
+#[test]
+fn elements_that_others_changed_are_found_and_mended() {
+    let fake = Arc::new(Fake::default());
+    let state = State::bare();
+    let mut agent = running(&fake);
+    block_on(insist(&mut agent, &state.since(None)));
+    let written = fake.table().unwrap();
+    let (key, element) = written.elements.iter().next().unwrap();
+    let other = FoundElement { data: Data::Value([7].into()), comment: None };
+    let foreign = (key.0, Bytes::from([7]));
+    let mut check = |tamper: &dyn Fn(&mut FakeTable), expected: [usize; 2]| {
+        fake.tamper(tamper);
+        let mut verdict = Verdict::default();
+        block_on(agent.verify(&mut verdict));
+        let [wrong, missing] = expected;
+        let name = key.0.name();
+        let expected = format!("{wrong} elements of {name} were wrong and {missing} missing");
+        assert!(verdict.repaired[0].contains(&expected), "{expected}: {verdict:?}");
+        assert_eq!(meaning(&fake.table().unwrap()), meaning(&written));
+    };
+    check(&|table| _ = table.elements.remove(key), [0, 1]);
+    check(&|table| _ = table.elements.insert(key.clone(), other.clone()), [1, 0]);
+    check(&|table| _ = table.elements.insert(foreign.clone(), element.clone()), [1, 0]);
 }
 
 /// While the kernel makes a hash larger, what is read of it may lack elements.

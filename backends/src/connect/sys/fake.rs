@@ -156,11 +156,9 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn entries(&self, map: Hash) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        let state = self.state();
-        let keys = state.hashes[&map].keys().flatten().copied().collect();
-        let values = state.hashes[&map].values().flatten().copied().collect();
-        Ok((keys, values))
+    fn read(&self, map: Hash, some: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+        self.state().hashes[&map].iter().for_each(|(key, value)| some(key, value));
+        Ok(())
     }
 
     fn store(&mut self, word: Word, value: u64) -> io::Result<()> {

@@ -95,8 +95,8 @@ impl<K: Kernel> Kernel for Faulty<K> {
         if done == count { Ok(()) } else { Err(Interrupted { done, cause: fault() }) }
     }
 
-    fn entries(&self, map: Hash) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        self.inner.entries(map)
+    fn read(&self, map: Hash, some: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+        self.inner.read(map, some)
     }
 
     fn store(&mut self, word: Word, value: u64) -> io::Result<()> {

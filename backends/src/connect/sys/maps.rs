@@ -140,14 +140,9 @@ impl Kernel for Maps {
         Ok(())
     }
 
-    fn entries(&self, map: Hash) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    fn read(&self, map: Hash, some: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
         let sizes = (map.key_size(), map.value_size());
-        let (mut all_keys, mut all_values) = (Vec::new(), Vec::new());
-        read_batches(self.hash(map)?, sizes, self.size(Table::Hash(map)), |keys, values| {
-            all_keys.extend_from_slice(keys);
-            all_values.extend_from_slice(values);
-        })?;
-        Ok((all_keys, all_values))
+        read_batches(self.hash(map)?, sizes, self.size(Table::Hash(map)), some)
     }
 
     fn store(&mut self, word: Word, value: u64) -> io::Result<()> {

@@ -52,12 +52,26 @@ pub(super) trait Kernel: Send {
     /// The entries before the one that failed are deleted, it and those after it are not.
     fn delete(&mut self, map: Hash, keys: &[u8]) -> Result<(), Interrupted>;
 
+    /// Reads a hash map and hands out some entries at a time: keys and values, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses.
+    fn read(&self, map: Hash, some: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()>;
+
     /// Reads a whole hash map: keys and values, one after the other.
     ///
     /// # Errors
     ///
     /// Fails if the kernel refuses.
-    fn entries(&self, map: Hash) -> io::Result<(Vec<u8>, Vec<u8>)>;
+    fn entries(&self, map: Hash) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let (mut all_keys, mut all_values) = (Vec::new(), Vec::new());
+        self.read(map, &mut |keys, values| {
+            all_keys.extend_from_slice(keys);
+            all_values.extend_from_slice(values);
+        })?;
+        Ok((all_keys, all_values))
+    }
 
     /// Stores a word, after everything that was written before it (release).
     ///

@@ -2,7 +2,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt, io,
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    io,
 };
 
 use shunt_ebpf::{
@@ -13,7 +15,7 @@ use shunt_ebpf::{
 use super::{
     super::{
         slot::Slot,
-        sys::{Array, Hash, Kernel, Word, values_of},
+        sys::{Array, Hash, Kernel, Word, bytes_of, values_of},
     },
     Tables,
     batch::Batch,
@@ -87,14 +89,20 @@ impl<K: Kernel> Tables<K> {
     }
 
     fn audit_names(&mut self, audit: &mut Audit) -> io::Result<()> {
-        let (keys, values) = self.kernel.entries(Hash::Services)?;
-        let found: HashMap<u32, ServiceName> =
-            values_of::<u32>(&keys).zip(values_of(&values)).collect();
+        // A name is two hundred bytes, so of all that are there only fingerprints are kept. That
+        // another one has the same is once in 2^64.
+        let hasher = RandomState::default();
+        let mut found: HashMap<u32, u64> = HashMap::new();
+        self.kernel.read(Hash::Services, &mut |keys, values| {
+            let names = values_of::<ServiceName>(values);
+            let prints = names.map(|name| hasher.hash_one(bytes_of(&[name])));
+            found.extend(values_of::<u32>(keys).zip(prints));
+        })?;
         let mut lost = Batch::new(Hash::Services);
         for (key, record) in &self.records {
             let Some(code) = record.named else { continue };
             let Some(name) = encode_name(key, code) else { continue };
-            if found.get(&record.service) != Some(&name) {
+            if found.get(&record.service) != Some(&hasher.hash_one(bytes_of(&[name]))) {
                 lost.put(record.service, name, ());
             }
         }

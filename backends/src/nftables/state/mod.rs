@@ -4,6 +4,8 @@
 //! number or a second verdict, then the endpoint. So what is read later is written first, and
 //! deleted last: only after a grace period, when no packet can have read what leads to it.
 
+mod audit;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     net::IpAddr,
@@ -17,7 +19,7 @@ use shunt_core::{
 
 use super::{
     data::{Data, Element, ElementKey},
-    dump::{Found, FoundElement, FoundRules},
+    dump::Found,
     lists::arrange,
     netlink::{Batch, Change, HEAVIEST, Structure},
     options::Detector,
@@ -25,6 +27,8 @@ use super::{
     ruleset::{Chain, Hook, List, SetName, Shape, rules},
     wire::weight,
 };
+
+pub(super) use self::audit::Prints;
 
 /// What a table holds, as far as the agent knows.
 #[derive(Clone, Debug)]
@@ -242,17 +246,21 @@ impl Table {
         }
     }
 
-    /// Every element that is desired, for comparison with the kernel's.
-    pub(super) fn elements(&self) -> HashMap<ElementKey, Element> {
-        let mut all = Vec::new();
-        for (key, record) in &self.records {
-            all.extend(render::render(key, record, &self.node.primary_addresses));
-        }
+    /// Every element that is desired, each once.
+    fn desired(&self) -> impl Iterator<Item = Element> {
+        let rendered = |(key, record)| render::render(key, record, &self.node.primary_addresses);
         let address = |set| move |address: &IpAddr| render::address(set, *address);
-        all.extend(self.cluster_ips.iter().map(address(SetName::ClusterIps)));
-        all.extend(self.hairpins.keys().map(|address| render::hairpin(*address)));
-        all.extend(node_elements(self.family(), &self.detector, &self.node));
-        all.into_iter().map(|element| ((element.set, element.key.clone()), element)).collect()
+        let ports = self.records.iter().flat_map(rendered);
+        ports
+            .chain(self.cluster_ips.iter().map(address(SetName::ClusterIps)))
+            .chain(self.hairpins.keys().map(|address| render::hairpin(*address)))
+            .chain(node_elements(self.family(), &self.detector, &self.node))
+    }
+
+    /// Every element that is desired, by its key.
+    pub(super) fn elements(&self) -> HashMap<ElementKey, Element> {
+        let by_key = |element: Element| ((element.set, element.key.clone()), element);
+        self.desired().map(by_key).collect()
     }
 
     /// Whether a ServicePort has affinity.
@@ -286,56 +294,6 @@ impl Table {
         let ports = ports.map(|(key, record)| (key.clone(), Some(Arc::clone(&record.port))));
         delta.service_ports = ports.collect();
         delta
-    }
-
-    /// What is other in the kernel than it is desired, in a few words each.
-    pub(super) fn faults(&self, found: Option<&Found>, noted: &FoundRules) -> Vec<String> {
-        let Some(found) = found else { return vec!["it was gone".to_owned()] };
-        let mut faults = found.misshapen.clone();
-        let all = Chain::CONSTANT.into_iter().chain(Hook::ALL.map(Chain::Base));
-        for chain in all.chain(self.chains()).filter(|chain| !found.chains.contains(chain)) {
-            faults.push(format!("chain {chain} was gone"));
-        }
-        let leads = Chain::CONSTANT.into_iter().chain(self.chains());
-        for chain in leads.filter(|chain| !found.leads_to(*chain)) {
-            faults.push(format!("nothing led to chain {chain}"));
-        }
-        for chain in &found.chains {
-            let name = chain.to_string();
-            let there = found.rules.get(&name).map(Vec::as_slice).unwrap_or_default();
-            let is_other = noted.get(&name).is_some_and(|noted| noted != there);
-            if is_other || there.len() != rules(&self.shape, *chain).len() {
-                faults.push(format!("chain {name} had other rules"));
-            }
-        }
-        let wanted = self.elements();
-        let packets = [SetName::Affinity, SetName::Kinds, SetName::ListKinds, SetName::AnyKind];
-        for set in SetName::ALL {
-            if !found.sets.contains(&set) {
-                faults.push(format!("set {} was gone", set.name()));
-                continue;
-            }
-            if packets.contains(&set) {
-                continue;
-            }
-            let is_right = |(key, element): (&ElementKey, &FoundElement)| match wanted.get(key) {
-                Some(wanted) => wanted.data == element.data,
-                None => self.limbo.contains_key(key),
-            };
-            let own = |key: &ElementKey| key.0 == set;
-            let there = found.elements.iter().filter(|(key, _)| own(key));
-            let wrong = there.filter(|there| !is_right(*there)).count();
-            let missing =
-                wanted.keys().filter(|key| own(key) && !found.elements.contains_key(*key));
-            let left = self.limbo.keys();
-            let left = left.filter(|key| own(key) && !found.elements.contains_key(*key));
-            let missing = missing.count() + left.count();
-            if wrong + missing > 0 {
-                let name = set.name();
-                faults.push(format!("{wrong} elements of {name} were wrong and {missing} missing"));
-            }
-        }
-        faults
     }
 
     /// A table that holds what is desired after a Delta, and what has to be written to make it so
