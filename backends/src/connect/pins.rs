@@ -98,6 +98,14 @@ impl Pins {
         Ok(found)
     }
 
+    /// Whether there are tables, and none of these sizes.
+    pub(super) fn has_only_other_tables(&self, sizes: &TableSizes) -> bool {
+        let own = self.tables(sizes);
+        let mut tables = self.all_map_directories().unwrap_or_default();
+        tables.retain(|directory| *directory != self.sockets());
+        !tables.is_empty() && !tables.contains(&own)
+    }
+
     /// Removes the directories of other versions and sizes than those that are held.
     ///
     /// # Errors

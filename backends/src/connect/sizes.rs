@@ -87,6 +87,20 @@ impl TableSizes {
         "seats",
     ];
 
+    /// As many entries in each table: for a trial.
+    pub(super) const fn equal(entries: u32) -> Self {
+        Self {
+            frontends4: entries,
+            frontends6: entries,
+            lists: entries,
+            endpoints: entries,
+            services: entries,
+            affinity: entries,
+            node_addresses: entries,
+            seats: entries,
+        }
+    }
+
     /// How many seats new ones are.
     pub(super) fn seat_count(&self) -> u32 {
         self.seats.checked_next_power_of_two().unwrap_or(1 << 31)

@@ -53,11 +53,7 @@ fn null() -> OwnedFd {
 }
 
 fn small() -> TableSizes {
-    let mut sizes = TableSizes::default();
-    for name in TableSizes::NAMES {
-        *sizes.by_name(name).unwrap() = 64;
-    }
-    sizes
+    TableSizes::equal(64)
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::{
         hook::{Hook, SOCK_RELEASE},
         pins::Pins,
         program::{Extras, Loaded},
+        sizes::TableSizes,
         sys::{
             self, ARRAY, FileSystem, HASH, MMAPABLE, MapSpec, NO_PREALLOC, RING_BUFFER, SK_STORAGE,
         },
@@ -261,14 +262,19 @@ pub(super) fn socket_cookie() -> Facility {
 
 /// The programs themselves, with the maps that are pinned, and where there are none with new ones
 /// that are pinned nowhere: they vanish with what is returned.
+///
+/// Beside tables of other sizes the new ones are small: an agent may be at work there, whose
+/// container has no memory for a second set.
 pub(super) fn programs(options: &ConnectOptions, extras: Extras) -> (Facility, Option<Loaded>) {
     let pins = Pins::new(options.pin_path.clone());
-    let result = Loaded::load(&pins, &options.sizes, extras);
-    let (result, loaded) = match result {
+    let is_beside = pins.has_only_other_tables(&options.sizes);
+    let sizes = if is_beside { TableSizes::equal(64) } else { options.sizes };
+    let (result, loaded) = match Loaded::load(&pins, &sizes, extras) {
         Ok(loaded) => (Ok(String::new()), Some(loaded)),
         Err(error) => (Err(io::Error::other(describe(&error))), None),
     };
-    (facility("programs of Shunt", "load them with their maps", result, ALL), loaded)
+    let programs = facility("programs of Shunt", "load them with their maps", result, ALL);
+    (programs, loaded.filter(|_| !is_beside))
 }
 
 /// An error and its causes in one line.
