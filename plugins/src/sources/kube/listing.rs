@@ -20,7 +20,10 @@ pub(super) struct Listing {
     names: Arc<Mutex<Names>>,
     /// The objects that the engine was told of. Names are shared with the model's objects.
     known: HashSet<ObjectId, RandomState>,
-    /// Those that the list under way has named so far, if one is.
+    /// Whether a list has begun and not ended.
+    is_under_way: bool,
+    /// The objects that the list under way has named so far, where some were known before it: only
+    /// of those can one be gone at its end.
     listed: Option<HashSet<ObjectId, RandomState>>,
 }
 
@@ -38,7 +41,8 @@ pub(super) struct Told {
 
 impl Listing {
     pub(super) fn new(kind: ObjectKind, names: &Arc<Mutex<Names>>) -> Self {
-        Self { kind, names: Arc::clone(names), known: HashSet::default(), listed: None }
+        let (names, known) = (Arc::clone(names), HashSet::default());
+        Self { kind, names, known, is_under_way: false, listed: None }
     }
 
     /// Whether no object is known.
@@ -48,7 +52,7 @@ impl Listing {
 
     /// Whether a list has begun and not ended.
     pub(super) const fn is_under_way(&self) -> bool {
-        self.listed.is_some()
+        self.is_under_way
     }
 
     /// Takes in an event of the watch.
@@ -58,13 +62,18 @@ impl Listing {
     pub(super) fn take(&mut self, event: Event<ApiObject>) -> Told {
         let mut told = Told::default();
         match event {
-            Event::Init => self.listed = Some(HashSet::default()),
+            Event::Init => {
+                self.is_under_way = true;
+                self.listed = (!self.known.is_empty()).then(HashSet::default);
+            }
             Event::InitApply(object) | Event::Apply(object) => self.upsert(&object, &mut told),
             Event::Delete(object) => self.remove(object.id(self.kind), &mut told),
             Event::InitDone => {
-                let listed = self.listed.take().unwrap_or_default();
-                let gone = self.known.extract_if(|id| !listed.contains(id));
-                told.updates.extend(gone.map(Update::Remove));
+                self.is_under_way = false;
+                if let Some(listed) = self.listed.take() {
+                    let gone = self.known.extract_if(|id| !listed.contains(id));
+                    told.updates.extend(gone.map(Update::Remove));
+                }
                 told.complete = true;
             }
         }
