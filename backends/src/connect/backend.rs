@@ -62,7 +62,7 @@ pub struct ConnectBackend {
     /// thread, but never look in here, and the others have it for themselves.
     running: Mutex<Option<Running>>,
     /// What the last probe loaded, for the start.
-    pub(super) loaded: Mutex<Option<Loaded>>,
+    loaded: Mutex<Option<Loaded>>,
 }
 
 /// What there is between `start` and the end.
@@ -91,6 +91,10 @@ impl ConnectBackend {
     pub(super) fn running(&mut self) -> &mut Option<Running> {
         self.running.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(super) fn loaded(&mut self) -> &mut Option<Loaded> {
+        self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
@@ -105,8 +109,8 @@ impl LbBackend for ConnectBackend {
         if self.running().is_some() {
             return Ok(());
         }
-        let loaded = self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let running = Running::start(&self.options, loaded)?;
+        let tried = self.loaded().take();
+        let running = Running::start(&self.options, tried)?;
         *self.running() = Some(running);
         Ok(())
     }
@@ -141,7 +145,7 @@ impl LbBackend for ConnectBackend {
     async fn cleanup(&mut self) -> Result<Vec<String>, BackendError> {
         // Gives up the lock, which cleaning up takes itself.
         *self.running() = None;
-        *self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.loaded() = None;
         cleanup::cleanup(&Pins::new(self.options.pin_path.clone()))
     }
 }
@@ -162,11 +166,9 @@ impl Running {
             .map_err(failed(format!("prepare bpffs for {path}")))?;
         warning.into_iter().for_each(|warning| tracing::warn!("{warning}"));
         let pins = Pins::new(options.pin_path.clone());
-        let create = |cause| BackendError::new(format!("create pin directory {path}"), cause);
-        fs::create_dir_all(pins.root()).map_err(create)?;
+        fs::create_dir_all(pins.root()).map_err(failed(format!("create pin directory {path}")))?;
         let lock = Lock::acquire(pins.root())
             .map_err(|cause| BackendError::new(format!("lock pin directory {path}"), cause))?;
-        pins.create(&options.sizes).map_err(create)?;
         let extras = probe::extras();
         let Loaded { programs, maps: held, .. } = load(&pins, &options.sizes, extras, tried)?;
         held.pin(&pins.links()).map_err(failed(format!("pin the tables in {path}")))?;

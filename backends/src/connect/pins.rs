@@ -120,18 +120,6 @@ impl Pins {
         }
         Ok(removed)
     }
-
-    /// Makes the directories for tables of these sizes.
-    ///
-    /// # Errors
-    ///
-    /// Fails if one cannot be made.
-    pub(super) fn create(&self, sizes: &TableSizes) -> io::Result<()> {
-        for directory in [self.links(), self.sockets(), self.tables(sizes)] {
-            fs::create_dir_all(directory)?;
-        }
-        Ok(())
-    }
 }
 
 /// Maps that are pinned, or are to be, held open as well.
@@ -166,11 +154,8 @@ impl Held {
     /// Fails if something that is pinned cannot be opened.
     pub(super) fn fits(&self) -> io::Result<bool> {
         for (path, _, map) in &self.0 {
-            match sys::object_get(path) {
-                Ok(pinned) if sys::map_id(&pinned)? == sys::map_id(map)? => {}
-                Ok(_) => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            if pinned(path)?.is_some_and(|id| sys::map_id(map).ok() != Some(id)) {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -187,7 +172,7 @@ impl Held {
         fd.try_clone()
     }
 
-    /// Pins what is not pinned, or no longer; returns the names.
+    /// Pins what is not pinned, or no longer, in directories that it makes; returns the names.
     ///
     /// # Errors
     ///
@@ -196,7 +181,8 @@ impl Held {
         fs::create_dir_all(links)?;
         let mut newly = Vec::new();
         for (path, name, fd) in &self.0 {
-            let pinned = sys::object_get(path).and_then(|map| sys::map_id(&map)).ok();
+            // What cannot be opened is in the way when this one is pinned, which says so.
+            let pinned = pinned(path).unwrap_or(None);
             if pinned == Some(sys::map_id(fd)?) {
                 continue;
             }
@@ -208,6 +194,15 @@ impl Held {
             newly.push(*name);
         }
         Ok(newly)
+    }
+}
+
+/// By which number the kernel knows the map that is pinned here, if one is.
+fn pinned(path: &Path) -> io::Result<Option<u32>> {
+    match sys::object_get(path) {
+        Ok(map) => sys::map_id(&map).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

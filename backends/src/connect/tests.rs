@@ -157,17 +157,17 @@ async fn a_start_takes_what_the_probe_loaded_unless_something_else_is_pinned_by_
     let mut tried = Vec::new();
     for backend in [&mut early, &mut other] {
         assert!(backend.probe().await.capabilities.is_some());
-        let loaded = backend.loaded.get_mut().unwrap().as_ref();
+        let loaded = backend.loaded().as_ref();
         tried.push(ids(&loaded.unwrap().programs));
     }
     other.start(Bell::default()).await.unwrap();
     assert_eq!(ids(&other.running().as_ref().unwrap().programs), tried[1]);
-    assert!(other.loaded.get_mut().unwrap().is_none());
+    assert!(other.loaded().is_none());
     assert_eq!(verified(&mut other).await, (vec![], vec![]));
     // One of other sizes leaves it the memory, and loads again when it starts.
     let mut next = place.backend_with(TableSizes { seats: 64, lists: 64, ..TableSizes::default() });
     assert!(next.probe().await.capabilities.is_some());
-    assert!(next.loaded.get_mut().unwrap().is_none());
+    assert!(next.loaded().is_none());
     drop(other);
     early.start(Bell::default()).await.unwrap();
     assert_ne!(ids(&early.running().as_ref().unwrap().programs), tried[0]);

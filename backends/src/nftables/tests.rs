@@ -505,37 +505,42 @@ fn a_table_of_another_shape_is_made_anew_in_one_transaction() {
     assert_eq!(meaning(&fake.table().unwrap()), meaning(&wanted));
 }
 
+/// An agent that has written the state of a bare node.
+fn at_work() -> (Arc<Fake>, Running) {
+    let fake = Arc::new(Fake::default());
+    let mut agent = running(&fake);
+    block_on(insist(&mut agent, &State::bare().since(None)));
+    (fake, agent)
+}
+
+fn verified(agent: &mut Running) -> Verdict {
+    let mut verdict = Verdict::default();
+    block_on(agent.verify(&mut verdict));
+    verdict
+}
+
 #[test]
 fn a_rule_that_others_changed_is_found_and_mended() {
-    let fake = Arc::new(Fake::default());
-    let state = State::bare();
-    let mut agent = running(&fake);
-    block_on(insist(&mut agent, &state.since(None)));
+    let (fake, mut agent) = at_work();
     fake.tamper(|table| table.edited.extend([Chain::Services]));
-    let mut verdict = Verdict::default();
-    block_on(agent.verify(&mut verdict));
+    let verdict = verified(&mut agent);
     assert!(verdict.repaired[0].contains("chain services"), "{verdict:?}");
     assert!(fake.table().unwrap().edited.is_empty());
-    let mut verdict = Verdict::default();
-    block_on(agent.verify(&mut verdict));
+    let verdict = verified(&mut agent);
     assert!(verdict.repaired.is_empty() && verdict.problems.is_empty(), "{verdict:?}");
 }
 
 /// One that is gone, one that says something else, and one that nobody wrote.
 #[test]
 fn elements_that_others_changed_are_found_and_mended() {
-    let fake = Arc::new(Fake::default());
-    let state = State::bare();
-    let mut agent = running(&fake);
-    block_on(insist(&mut agent, &state.since(None)));
+    let (fake, mut agent) = at_work();
     let written = fake.table().unwrap();
     let (key, element) = written.elements.iter().next().unwrap();
     let other = FoundElement { data: Data::Value([7].into()), comment: None };
     let foreign = (key.0, Bytes::from([7]));
     let mut check = |tamper: &dyn Fn(&mut FakeTable), expected: [usize; 2]| {
         fake.tamper(tamper);
-        let mut verdict = Verdict::default();
-        block_on(agent.verify(&mut verdict));
+        let verdict = verified(&mut agent);
         let [wrong, missing] = expected;
         let name = key.0.name();
         let expected = format!("{wrong} elements of {name} were wrong and {missing} missing");
@@ -550,14 +555,10 @@ fn elements_that_others_changed_are_found_and_mended() {
 /// While the kernel makes a hash larger, what is read of it may lack elements.
 #[test]
 fn what_one_look_misses_was_not_changed_by_others() {
-    let fake = Arc::new(Fake::default());
-    let state = State::bare();
-    let mut agent = running(&fake);
-    block_on(insist(&mut agent, &state.since(None)));
+    let (fake, mut agent) = at_work();
     assert!(!fake.table().unwrap().elements.is_empty());
     fake.overlook(1);
-    let mut verdict = Verdict::default();
-    block_on(agent.verify(&mut verdict));
+    let verdict = verified(&mut agent);
     assert!(verdict.repaired.is_empty() && verdict.problems.is_empty(), "{verdict:?}");
     assert_eq!(fake.refused(), Vec::<String>::new());
 }
